@@ -1,0 +1,37 @@
+"""The numbers that every package must agree on, each written once."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+INPUT_NAME = "images"
+OUTPUT_NAME = "logits"
+
+# Pixels enter the network as (p - 128) / 64 in all three channels. One scale and one zero point
+# for all channels is what lets an int8 graph start from the uint8 pixels with no arithmetic at
+# all (docs/adr/0004-pixels-in-logits-out.md). Weights trained with other constants are folded.
+PIXEL_ZERO = 128
+PIXEL_SCALE = 64
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a photo becomes the square the network sees: shorter side to `resize`, central `crop`.
+
+    The defaults are AlexNet's (Krizhevsky et al. 2012, section 2, with a 224 px view).
+    """
+
+    resize: int = 256
+    crop: int = 224
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.crop <= self.resize:
+            raise ValueError(f"crop {self.crop} must lie between 1 and resize {self.resize}")
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise ValueError(f"unknown interpolation {self.interpolation!r}")
+
+    def at(self, crop: int) -> "Preprocess":
+        """The same view of a photo, drawn at another resolution."""
+        return Preprocess(round(self.resize * crop / self.crop), crop, self.interpolation)

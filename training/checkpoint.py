@@ -1,0 +1,56 @@
+"""Checkpoints: safetensors with the run's facts as JSON in the header. No pickle is ever loaded."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """The file is no checkpoint that can be read; the message says why."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Named tensors (`network.*`, and `momentum.*` in a resumable one) and JSON facts."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors under `name.`, without that prefix."""
+        prefix = f"{name}."
+        return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+    def save(self, path: Path) -> None:
+        """Writes the file so that, whatever happens, `path` is the old one or the new one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        facts = json.dumps({"format": FORMAT, **self.facts})
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.tensors.items()}
+        save_file(tensors, temporary, {"alexnet": facts})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Raises CheckpointError."""
+        try:
+            with safe_open(path, "pt") as file:
+                facts = json.loads((file.metadata() or {})["alexnet"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except FileNotFoundError:
+            raise CheckpointError(f"there is no checkpoint at {path}") from None
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise CheckpointError(f"{path} is no AlexNet checkpoint: {error}") from error
+        if facts.pop("format", None) != FORMAT:
+            raise CheckpointError(f"{path} was written by another version of this project")
+        return cls(tensors, facts)
