@@ -15,8 +15,7 @@ def random_views(
     """
     count, side = images.shape[:2]
     height, width = (
-        max(1, round(side * (smallest + (1 - smallest) * f)))
-        for f in _correlated_pair(generator)
+        max(1, round(side * (smallest + (1 - smallest) * f))) for f in _correlated_pair(generator)
     )
     tops = torch.randint(side - height + 1, (count,), generator=generator).tolist()
     lefts = torch.randint(side - width + 1, (count,), generator=generator).tolist()

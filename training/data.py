@@ -76,6 +76,25 @@ def load(sources: list[Path], spec: Preprocess, labels: Labels | None = None) ->
     unknown = {f.group for f in files} - labels.index.keys()
     if unknown:
         raise ValueError(f"{len(unknown)} folders are no known class, such as {min(unknown)!r}")
+    images, good = _decode(files, spec)
+    targets = np.array([labels.index[f.group] for f in files], np.int64)
+    return Dataset(images if good.all() else images[good], targets[good], labels)
+
+
+def load_unlabelled(sources: list[Path], spec: Preprocess, most: int) -> NDArray[np.uint8]:
+    """(N, crop, crop, 3): up to `most` of the photos, evenly spread over the folders."""
+    files = photo_files(sources)
+    chosen = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
+    images, good = _decode([files[i] for i in chosen], spec)
+    if not good.any():
+        raise ValueError(f"none of the photos in {', '.join(map(str, sources))} could be read")
+    return images[good]
+
+
+def _decode(
+    files: list[PhotoFile], spec: Preprocess
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The crops, and which of them could be read."""
     images = np.empty((len(files), spec.crop, spec.crop, 3), np.uint8)
     good = np.zeros(len(files), bool)
 
@@ -92,8 +111,7 @@ def load(sources: list[Path], spec: Preprocess, labels: Labels | None = None) ->
             pass
     if not good.all():
         log.warning("%d of %d photos could not be read", np.sum(~good), len(files))
-    targets = np.array([labels.index[f.group] for f in files], np.int64)
-    return Dataset(images if good.all() else images[good], targets[good], labels)
+    return images, good
 
 
 def _walk(source: Path) -> Iterator[PhotoFile]:

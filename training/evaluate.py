@@ -14,10 +14,10 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 class Accuracy(NamedTuple):
     top1: float
     top5: float
-    count: int
+    photos: int
 
     def __str__(self) -> str:
-        return f"top-1 {self.top1:.1%}, top-5 {self.top5:.1%} of {self.count} photos"
+        return f"top-1 {self.top1:.1%}, top-5 {self.top5:.1%} of {self.photos} photos"
 
 
 def accuracy(predict: Predict, data: Dataset, batch: int = 64) -> Accuracy:
@@ -25,9 +25,7 @@ def accuracy(predict: Predict, data: Dataset, batch: int = 64) -> Accuracy:
     return score(logits(predict, data.images, batch), data.targets)
 
 
-def logits(
-    predict: Predict, images: NDArray[np.uint8], batch: int = 64
-) -> NDArray[np.float32]:
+def logits(predict: Predict, images: NDArray[np.uint8], batch: int = 64) -> NDArray[np.float32]:
     """`predict` over all of the images, `batch` at a time."""
     starts = range(0, len(images), batch)
     return np.concatenate([predict(images[i : i + batch]) for i in starts])

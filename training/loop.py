@@ -37,10 +37,8 @@ class Training:
             raise ValueError(f"{len(train)} photos are fewer than one batch of {recipe.batch}")
         torch.manual_seed(recipe.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = AlexNet(
-            len(train.labels), batch_norm=recipe.batch_norm, dropout=recipe.dropout
-        )
-        self.network = network.to(self.device, memory_format=torch.channels_last)
+        network = AlexNet(len(train.labels), batch_norm=recipe.batch_norm, dropout=recipe.dropout)
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = optimizer(self.network, recipe)
         self.targets = _soft_targets(train, recipe.label_smoothing).to(self.device)
         self.epoch = 0
@@ -87,9 +85,7 @@ class Training:
             start = time.perf_counter()
             step = self.epoch * self.steps_per_epoch + i
             batch = order[i * recipe.batch : (i + 1) * recipe.batch]
-            x = random_views(
-                images[batch].to(self.device), px, recipe.smallest_view, generator
-            )
+            x = random_views(images[batch].to(self.device), px, recipe.smallest_view, generator)
             x = (colour_jitter(x, 0.2, generator) - PIXEL_ZERO) / PIXEL_SCALE
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step, steps)

@@ -86,9 +86,11 @@ def fold_batch_norm(network: AlexNet) -> AlexNet:
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d)]
     with torch.no_grad():
         for layer, norm, target in zip(network.layers, norms, plain.layers, strict=False):
-            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-            target.weight.copy_(layer.weight * scale.reshape(-1, *[1] * (layer.weight.dim() - 1)))
-            target.bias.copy_(norm.bias - norm.running_mean * scale)
+            state = norm.state_dict()
+            scale = state["weight"] / torch.sqrt(state["running_var"] + norm.eps)
+            weight = layer.weight * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
+            bias = state["bias"] - state["running_mean"] * scale
+            target.load_state_dict({"weight": weight, "bias": bias})
         plain.layers[-1].load_state_dict(network.layers[-1].state_dict())
     return plain
 
@@ -107,6 +109,8 @@ class Deployable(nn.Module):
     ):
         super().__init__()
         self.network = network
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 

@@ -19,7 +19,10 @@ def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     matrices = [p for p in network.parameters() if p.dim() > 1]
     vectors = [p for p in network.parameters() if p.dim() <= 1]
     return torch.optim.SGD(
-        [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors}],
+        [
+            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
         lr=recipe.peak_lr,
         momentum=recipe.momentum,
         nesterov=True,

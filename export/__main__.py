@@ -1,0 +1,131 @@
+"""`alexnet-export`: a checkpoint, or torchvision weights -> a bundle that `alexnet-server` serves."""
+
+import argparse
+import logging
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alexnet.manifest import Accuracy
+from alexnet.spec import Preprocess
+from export.pack import Verified, golden_batch, pack
+from export.parity import compare, predictor, speeds
+from export.precision import calibrate, to_int8
+from export.to_onnx import to_onnx
+from training.data import Dataset, load, load_unlabelled
+from training.evaluate import Predict, logits, score
+from training.importers import Model, load_model
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        export(_arguments())
+    except (ValueError, OSError) as error:
+        sys.exit(f"alexnet-export: {error}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="alexnet-export",
+        description="Turn AlexNet weights into a bundle: ONNX in fp32 and int8, verified on photos.",
+        epilog="example: alexnet-export alexnet.pth --photos holiday/ --output models/mine",
+    )
+    parser.add_argument("weights", type=Path, help="model.safetensors, or torchvision's .pth")
+    parser.add_argument(
+        "--photos", nargs="+", type=Path, required=True, metavar="DIR_OR_ZIP",
+        help="any typical photos: int8 is calibrated, and parity and golden batch taken, on them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--val", nargs="+", type=Path, default=[], metavar="DIR_OR_ZIP",
+        help="photos in class folders: parity and accuracy are measured on them",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, required=True, help="folder, or file.tar.xz")
+    parser.add_argument("--precision", default="int8,fp32", help="default: int8,fp32")
+    parser.add_argument("--calibration-photos", type=int, default=512, metavar="N")
+    parser.add_argument("--name", default="alexnet")
+    parser.add_argument("--version", help="default: today's date and the weights' hash")
+    parser.add_argument("--description", help="one sentence on what the model knows")
+    return parser.parse_args()
+
+
+def export(arguments: argparse.Namespace) -> None:
+    spec = Preprocess()
+    precisions = [p.strip() for p in arguments.precision.split(",")]
+    if unknown := set(precisions) - {"int8", "fp32"}:
+        raise ValueError(f"unknown precision {', '.join(unknown)}; there are int8 and fp32")
+    model = load_model(arguments.weights)
+    photos = load_unlabelled(arguments.photos, spec, arguments.calibration_photos)
+    val = load(arguments.val, spec, model.labels) if arguments.val else None
+    measured = photos if val is None else val.images
+    reference = logits(_torch_predictor(model), measured)
+    golden = golden_batch(measured, reference)
+    onnx = {"fp32": to_onnx(model, spec.crop)}
+    if "int8" in precisions:
+        log.info("calibrating int8 on %d photos", len(photos))
+        onnx["int8"] = to_int8(model, spec.crop, calibrate(model, photos))
+    verified = []
+    for precision in precisions:
+        outputs = logits(predictor(onnx[precision]), measured)
+        parity = compare(precision, reference, outputs)
+        log.info("%s: %s", precision, parity)
+        accuracy = None if val is None else _accuracy(outputs, val, arguments.val)
+        if accuracy:
+            log.info("%s: top-1 %.1f %%, top-5 %.1f %%", precision, *_percent(accuracy))
+        difference = golden.difference(outputs[: len(golden.crops)])
+        verified.append(Verified(precision, onnx[precision], parity, difference, accuracy))
+    _report_speed(onnx, measured)
+    version = arguments.version or f"{datetime.now(UTC):%Y%m%d}-{model.sha256[:7]}"
+    description = arguments.description or _description(model)
+    bundle = pack(
+        model, verified, golden, spec,
+        name=arguments.name, version=version, description=description,
+    )  # fmt: skip
+    log.info("packing %s", arguments.output)
+    bundle.write(arguments.output)
+
+
+def _torch_predictor(model: Model) -> Predict:
+    def predict(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return model.deployable(torch.from_numpy(crops)).numpy()
+
+    return predict
+
+
+def _accuracy(outputs: NDArray[np.float32], val: Dataset, sources: list[Path]) -> Accuracy:
+    result = score(outputs, val.targets)
+    names = ", ".join(source.name for source in sources)
+    data = f"{len(val.known)} classes of {names}"
+    return Accuracy(round(result.top1, 4), round(result.top5, 4), result.photos, data)
+
+
+def _percent(accuracy: Accuracy) -> tuple[float, float]:
+    return 100 * accuracy.top1, 100 * accuracy.top5
+
+
+def _description(model: Model) -> str:
+    classes = len(model.labels)
+    if model.known == classes:
+        return f"AlexNet, trained on all of its {classes} classes."
+    return (
+        f"AlexNet that has seen photos of only {model.known} of its {classes} classes; "
+        "it can name nothing else."
+    )
+
+
+def _report_speed(onnx: dict[str, bytes], crops: NDArray[np.uint8]) -> None:
+    batch = np.resize(crops, (32, *crops.shape[1:]))
+    for name, rate in speeds(onnx, batch, rounds=5).items():
+        log.info("%s: %.0f images/s at batch 32 on this %s", name, rate, platform.machine())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The model card: what a person should know before believing the model."""
+
+from alexnet.manifest import Manifest
+
+TEMPLATE = """\
+# {name} {version}
+
+{description}
+
+- Network: AlexNet, one tower (arXiv 1404.5997), {classes} outputs, photos of {known} classes seen
+- Trained on {photos:,} photos, recipe `{recipe}`, {minutes:g} minutes, commit {commit}
+- Input: uint8 RGB, shorter side to {resize} px, central {crop} px; normalisation is in the graph
+
+| artifact | top-1 | top-5 | measured on | keeps torch's first class |
+|---|---|---|---|---|
+{rows}
+
+Probabilities are a softmax over all classes and are not calibrated. Do not use the model for
+decisions about people.
+"""
+
+
+def card(manifest: Manifest) -> str:
+    m, p = manifest, manifest.provenance
+    rows = []
+    for a in m.artifacts:
+        scores = ("not measured", "", "")
+        if a.accuracy:
+            on = f"{a.accuracy.photos:,} photos, {a.accuracy.data}"
+            scores = (f"{a.accuracy.top1:.1%}", f"{a.accuracy.top5:.1%}", on)
+        rows.append(f"| {a.precision} | {' | '.join(scores)} | {a.agreement:.1%} |")
+    return TEMPLATE.format(
+        name=m.model.name,
+        version=m.model.version,
+        description=m.model.description,
+        classes=m.model.classes,
+        known=m.model.known_classes,
+        photos=p.train_photos,
+        recipe=p.recipe,
+        minutes=p.train_minutes,
+        commit=p.commit,
+        resize=m.preprocess.resize,
+        crop=m.preprocess.crop,
+        rows="\n".join(rows),
+    )
