@@ -1,4 +1,4 @@
-"""`alexnet-export`: a checkpoint, or torchvision weights -> a bundle that `alexnet-server` serves."""
+"""`alexnet-export`: a checkpoint or torchvision weights -> a bundle for `alexnet-server`."""
 
 import argparse
 import logging
@@ -35,7 +35,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="alexnet-export",
-        description="Turn AlexNet weights into a bundle: ONNX in fp32 and int8, verified on photos.",
+        description="Turn AlexNet weights into a bundle: ONNX, fp32 and int8, verified on photos.",
         epilog="example: alexnet-export alexnet.pth --photos holiday/ --output models/mine",
     )
     parser.add_argument("weights", type=Path, help="model.safetensors, or torchvision's .pth")

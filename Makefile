@@ -1,0 +1,63 @@
+# The only entry: every target sets up what it needs, in .venv, the first time and after a change.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PROTO := protos/classifier.proto
+
+.PHONY: help serve test check proto train export score format clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+serve: .venv/server.stamp ## run the server; options in ARGS, as ARGS="--model models/mine"
+	@exec $(BIN)/alexnet-server $(ARGS)
+
+test: .venv/dev.stamp ## prove the whole chain: train, export, bundle, serve, classify
+	@$(BIN)/pytest $(ARGS)
+
+check: .venv/dev.stamp ## format, lint, types, generated code; under a minute
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@rm -rf build/proto && mkdir -p build/proto
+	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=build/proto --pyi_out=build/proto \
+		--grpc_python_out=build/proto $(PROTO)
+	@for file in build/proto/protos/*; do cmp $$file protos/$${file##*/} || \
+		{ echo "the generated code is stale: run make proto"; exit 1; }; done
+	@$(BIN)/pytest -q tests/unit tests/test_architecture.py tests/test_docs.py
+
+proto: .venv/dev.stamp ## generate protos/*_pb2* from the .proto files
+	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
+
+train: .venv/dev.stamp ## ARGS="--train photos/train --val photos/val --recipe plain"
+	@$(BIN)/alexnet-train $(ARGS)
+
+export: .venv/dev.stamp ## ARGS="alexnet.pth --photos photos --output models/mine"
+	@$(BIN)/alexnet-export $(ARGS)
+
+score: .venv/server.stamp ## accuracy of the running server: ARGS="val.zip photos/"
+	@$(BIN)/alexnet-score $(ARGS)
+
+format: .venv/dev.stamp ## ruff format, and what ruff can fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove what was built; keeps runs/
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "creating .venv"
+	@$(PYTHON) -m venv .venv
+
+.venv/server.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing the server into .venv (no torch; about a minute the first time)"
+	@$(PIP) --editable '.[server,client]'
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing the server, torch and the tools into .venv (some minutes the first time)"
+	@$(PIP) --editable '.[dev]'
+	@touch $@ .venv/server.stamp

@@ -1,0 +1,282 @@
+"""`alexnet-classify`: photos -> their most probable classes, as a table or as JSON lines."""
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, Self, TextIO
+
+from tqdm import tqdm
+
+from clients.client import DEFAULT_ADDRESS, Answer, ClassifyError, Client
+from clients.photos import Photo, photos_in
+from protos.classifier_pb2 import ClassifyResponse, Prediction
+
+MOST = 100_000
+BAR_FROM_PHOTOS = 21
+BAR_WIDTH = 20
+LABEL_WIDTH = 24  # the longest names of ImageNet; with it, the synsets of most photos line up
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+EXAMPLES = """\
+A folder is searched for .jpg .jpeg .png .webp .gif .bmp, all the way down; so is a .zip.
+`-` reads one photo from standard input.
+
+examples:
+  alexnet-classify cat.jpg
+  alexnet-classify --top-k 1 holiday/ more.zip
+  curl -s https://example.org/cat.jpg | alexnet-classify -
+  alexnet-classify --json holiday/ | jq -r '[.file, .predictions[0].label] | @tsv'
+
+With --json each photo is one line, in the order given:
+  {"file", "predictions": [{"index", "synset", "label", "probability"}], "model", "image",
+   "timing_ms", "request_id"}   or   {"file", "error": {"code", "message"}}
+
+exit code: 0 all photos classified, 1 one or more failed or no server, 2 wrong usage
+"""
+
+
+def main() -> None:
+    quietly(run)
+
+
+def run() -> int:
+    parser = _parser()
+    options = parser.parse_args()
+    try:
+        photos = [photo for name in options.photos for photo in _photos(name)]
+    except ValueError as error:
+        parser.error(str(error))
+    show = show_json if options.json else Table(Style.of(sys.stdout)).show
+    failed = 0
+    with Client(options.server) as client:
+        answers = client.classify_many(
+            photos, options.top_k, options.concurrency, options.timeout_s
+        )
+        try:
+            for photo, answer in progress(answers, len(photos), BAR_FROM_PHOTOS):
+                failed += isinstance(answer, ClassifyError)
+                show(photo, answer)
+        except ClassifyError as error:
+            say(no_server(parser.prog, options.server, error), sys.stderr)
+            return 1
+    return 1 if failed else 0
+
+
+def show_json(photo: Photo, answer: ClassifyResponse | ClassifyError) -> None:
+    if isinstance(answer, ClassifyError):
+        error = {"code": answer.code, "message": answer.message}
+        say(json.dumps({"file": photo.name, "error": error}), sys.stdout)
+    else:
+        say(json.dumps({"file": photo.name, **as_json(answer)}), sys.stdout)
+
+
+def as_json(response: ClassifyResponse) -> dict[str, object]:
+    model, image, timing = response.model, response.image, response.timing
+    milliseconds = {
+        "decode": timing.decode_ms,
+        "queue": timing.queue_ms,
+        "infer": timing.infer_ms,
+        "total": timing.total_ms,
+    }
+    return {
+        "predictions": [
+            {
+                "index": p.index,
+                "synset": p.synset,
+                "label": p.label,
+                "probability": round(p.probability, 6),
+            }
+            for p in response.predictions
+        ],
+        "model": {"name": model.name, "version": model.version},
+        "image": {
+            "format": image.format,
+            "width": image.width,
+            "height": image.height,
+            "mode": image.mode,
+            "orientation": image.orientation,
+        },
+        "timing_ms": {name: round(value, 3) for name, value in milliseconds.items()},
+        "request_id": response.request_id,
+    }
+
+
+@dataclass(frozen=True)
+class Style:
+    """What the reader's screen can show."""
+
+    colour: bool = False
+    blocks: bool = False
+
+    @classmethod
+    def of(cls, stream: TextIO) -> Self:
+        colour = stream.isatty() and not os.environ.get("NO_COLOR")
+        try:
+            EIGHTHS.encode(stream.encoding)
+        except UnicodeEncodeError:
+            return cls(colour, blocks=False)
+        return cls(colour, blocks=True)
+
+    def bold(self, text: str) -> str:
+        return f"\x1b[1m{text}\x1b[0m" if self.colour else text
+
+    def dim(self, text: str) -> str:
+        return f"\x1b[2m{text}\x1b[0m" if self.colour else text
+
+    def bar(self, fraction: float) -> str:
+        if not self.blocks:
+            return "#" * round(fraction * BAR_WIDTH)
+        full, eighths = divmod(round(fraction * BAR_WIDTH * 8), 8)
+        return ("█" * full + EIGHTHS[eighths]).rstrip()
+
+
+class Table:
+    """A block of rows for each photo, with an empty line between two."""
+
+    def __init__(self, style: Style) -> None:
+        self._style = style
+        self._between = ""
+
+    def show(self, photo: Photo, answer: ClassifyResponse | ClassifyError) -> None:
+        if isinstance(answer, ClassifyError):
+            say(f"{photo.name}: {answer}", sys.stderr)
+            return
+        rows = [self._style.bold(photo.name), *self._rows(list(answer.predictions))]
+        say(self._between + "\n".join(rows), sys.stdout)
+        self._between = "\n"
+
+    def _rows(self, predictions: list[Prediction]) -> Iterator[str]:
+        width = max([LABEL_WIDTH, *(len(p.label) for p in predictions)])
+        for p in predictions:
+            bar = self._style.bar(p.probability)
+            synset = self._style.dim(p.synset)
+            yield f"  {p.probability:6.1%}  {bar:<{BAR_WIDTH}}  {p.label:<{width}}  {synset}"
+
+
+def quietly(command: Callable[[], int]) -> NoReturn:
+    """Exits with the command's code; Ctrl-C and a reader that has left end it without a word."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # for a file name that the terminal cannot show
+    try:
+        code = command()
+    except KeyboardInterrupt:
+        code = 130  # both as a shell reports them: 128 + the signal
+    except BrokenPipeError:
+        code = 141
+        # Python flushes both once more as it ends, and would complain.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, sys.stderr.fileno())
+    sys.exit(code)
+
+
+def progress(answers: Iterable[Answer], photos: int, least: int = 1) -> Iterator[Answer]:
+    """Passes the answers on beside a bar for people.
+
+    Raises the ClassifyError that says no server is there, because all others would say the same.
+    """
+    hidden = photos < least or not sys.stderr.isatty()
+    for photo, answer in tqdm(answers, total=photos, unit=" photos", leave=False, disable=hidden):
+        if isinstance(answer, ClassifyError) and answer.unreachable:
+            raise answer
+        yield photo, answer
+
+
+def say(line: str, stream: TextIO) -> None:
+    with tqdm.external_write_mode(stream):  # a bar on the screen steps aside
+        print(line, file=stream, flush=True)
+
+
+def no_server(program: str, address: str, error: ClassifyError) -> str:
+    # gRPC's message is a chain such as `failed to ...; last error: ...: Connection refused`.
+    reason = error.message.rpartition(": ")[2].rstrip("]")
+    return (
+        f"{program}: no server answers at {address} ({reason}): "
+        "start one with `make serve`, or name another with --server"
+    )
+
+
+def add_server_options(parser: argparse.ArgumentParser, concurrency: int) -> None:
+    parser.add_argument(
+        "--server",
+        type=_host_port,
+        default=DEFAULT_ADDRESS,
+        metavar="HOST:PORT",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=_at_least_one,
+        default=concurrency,
+        metavar="N",
+        help="photos in flight at once; default: %(default)s",
+    )
+
+
+def _host_port(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not host:port, such as {DEFAULT_ADDRESS}")
+    return text
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def _photos(name: str) -> list[Photo]:
+    if name == "-":
+        image = sys.stdin.buffer.read()  # here: Ctrl-C would not end a thread that waits for it
+        return [Photo(name, lambda: image)]
+    path = Path(name)
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        return photos_in(path)
+    return [Photo(name, path.read_bytes)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="alexnet-classify",
+        description="Ask a running AlexNet server what is in your photos.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="file, folder, .zip, or -")
+    add_server_options(parser, concurrency=8)
+    parser.add_argument(
+        "--top-k",
+        type=_at_least_one,
+        default=5,
+        metavar="N",
+        help="classes per photo; default: %(default)s",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument(
+        "--timeout-s",
+        type=_seconds,
+        default=10.0,
+        metavar="S",
+        help="for each photo, retries included; default: %(default)s",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The composition root: build, prove, serve, drain, stop. The only module that knows them all."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from alexnet.bundle import Bundle
+from server import cpus
+from server.banner import banner
+from server.batcher import Batcher
+from server.config import Config
+from server.decode import Decoder
+from server.faces.http import HttpFace
+from server.faces.rpc import RpcFace
+from server.metrics import Metrics
+from server.plane import DataPlane, Limits, State
+from server.repository import Model, load
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Everything that runs, with the ports it really got."""
+
+    model: Model
+    plane: DataPlane
+    http: HttpFace
+    rpc: RpcFace
+    decode_threads: int
+
+
+def registry() -> CollectorRegistry:
+    """A registry of our own, with the process's CPU, memory and file descriptors."""
+    result = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=result)
+    PlatformCollector(registry=result)
+    GCCollector(registry=result)
+    return result
+
+
+@asynccontextmanager
+async def serving(config: Config) -> AsyncIterator[Server]:
+    """A server that is ready inside the block and has answered everybody after it.
+
+    Raises BundleError for a model that cannot be served, OSError for a port that is taken.
+    """
+    threads = config.engine_threads or cpus.available()
+    model = await asyncio.to_thread(_load, config, threads)
+    metrics = Metrics(registry())
+    metrics.serving(model.name, model.version, model.artifact.precision, model.engine.name)
+    decode_threads = config.decode_threads or cpus.available()
+    spec = model.bundle.manifest.preprocess
+    decoder = Decoder(spec, decode_threads, config.max_image_pixels)
+    batcher = Batcher(model.engine.run, config.max_batch_size, metrics)
+    limits = Limits(
+        config.max_queue_size, config.max_request_bytes, config.request_timeout_ms / 1000
+    )
+    plane = DataPlane(model, decoder, batcher, limits, metrics)
+    http = HttpFace(plane, metrics.registry, config.host, config.http_port, config.metrics_port)
+    rpc = RpcFace(plane, config.host, config.grpc_port)
+    try:
+        await rpc.start()
+        await http.start()
+        yield Server(model, plane, http, rpc, decode_threads)
+        await _drain(plane, rpc, config)
+    finally:
+        await rpc.stop(0)
+        await http.stop()
+        await batcher.close()
+        decoder.close()
+        model.engine.close()
+
+
+def _load(config: Config, threads: int) -> Model:
+    bundle = Bundle.open(Path(config.model))
+    return load(bundle, config.precision, threads, config.max_batch_size)
+
+
+async def _drain(plane: DataPlane, rpc: RpcFace, config: Config) -> None:
+    """Not ready at once, so that nobody new is sent here; then everybody admitted is answered."""
+    plane.state = State.LEAVING
+    await rpc.set_ready(False)
+    await asyncio.sleep(config.drain_delay_s)
+    if not await plane.drain(config.drain_timeout_s):
+        log.warning("gave up on requests that took longer than the drain timeout")
+    # The answers have been made; let the sockets carry them away.
+    await rpc.stop(1.0)
+
+
+async def run(config: Config) -> None:
+    """Serves until SIGTERM or SIGINT; a second one exits at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        log.info("%s: finishing what was accepted; once more to stop at once", number.name)
+        stop.set()
+        for again in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(again)
+            signal.signal(again, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    async with serving(config) as server:
+        ports = server.http.http_port, server.rpc.port, server.http.metrics_port
+        print(banner(server.model, config.host, *ports, server.decode_threads), flush=True)
+        log.info("ready")
+        await stop.wait()
+    log.info("stopped; everything accepted was answered")

@@ -1,0 +1,184 @@
+"""The server's configuration: flag > environment > file > default; every mistake at once.
+
+Nothing about the model is here: it comes from the bundle.
+"""
+
+import argparse
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from alexnet import __version__
+
+PREFIX = "ALEXNET_"
+
+
+class ConfigError(ValueError):
+    """One line for each mistake."""
+
+
+def _option(default: Any, text: str, check: Callable[[Any], bool], must: str) -> Any:
+    return field(default=default, metadata={"help": text, "check": check, "must": must})
+
+
+def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value >= least, f"be at least {least}"
+
+
+def _one_of(*values: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value in values, f"be one of {', '.join(values)}"
+
+
+_PORT = (lambda value: 0 <= value <= 65535, "lie between 0 and 65535 (0 picks a free one)")
+_TEXT = (lambda value: bool(value), "not be empty")
+
+
+@dataclass(frozen=True)
+class Config:
+    model: str = _option(
+        "models/starter.tar.xz", "the bundle to serve: a directory or a .tar.xz", *_TEXT
+    )
+    host: str = _option(
+        "127.0.0.1", "address to listen on; 0.0.0.0 opens the server to the network", *_TEXT
+    )
+    http_port: int = _option(8000, "REST", *_PORT)
+    grpc_port: int = _option(8001, "gRPC", *_PORT)
+    metrics_port: int = _option(8002, "Prometheus metrics and health probes", *_PORT)
+    precision: str = _option(
+        "auto", "artifact of the bundle; auto takes the fastest", *_one_of("auto", "int8", "fp32")
+    )
+    engine_threads: int = _option(
+        0, "threads of the engine; 0 is one for each CPU allowed", *_at_least(0)
+    )
+    decode_threads: int = _option(
+        0, "threads that decode photos; 0 is one for each CPU allowed", *_at_least(0)
+    )
+    max_batch_size: int = _option(32, "photos in one run of the engine, at most", *_at_least(1))
+    max_queue_size: int = _option(
+        256, "requests under way, at most; the next is refused at once (429)", *_at_least(1)
+    )
+    max_request_bytes: int = _option(
+        20 << 20, "size of an upload, at most (413 above)", *_at_least(1)
+    )
+    max_image_pixels: int = _option(
+        50_000_000,
+        "declared width x height, at most (413 above, before anything is decoded)",
+        lambda value: 1 <= value <= 178_956_970,
+        "lie between 1 and 178956970",
+    )
+    request_timeout_ms: int = _option(
+        10_000, "deadline of a request that names none", *_at_least(1)
+    )
+    drain_delay_s: float = _option(
+        0.0, "on SIGTERM, go on accepting for so long after readiness is gone", *_at_least(0)
+    )
+    drain_timeout_s: float = _option(
+        30.0, "then finish what was accepted, for so long at most", *_at_least(0)
+    )
+    log_level: str = _option(
+        "info", "least severe level that is logged", *_one_of("debug", "info", "warning", "error")
+    )
+    log_format: str = _option("text", "for people or for programs", *_one_of("text", "json"))
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{f.name} must {f.metadata['must']}, not {getattr(self, f.name)!r}"
+            for f in fields(self)
+            if not f.metadata["check"](getattr(self, f.name))
+        ]
+        if wrong:
+            raise ConfigError("\n".join(wrong))
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="alexnet-server",
+        description="Serve AlexNet: photos in, classes out, over REST and gRPC.",
+        epilog=(
+            "Every option is also an environment variable (--http-port is ALEXNET_HTTP_PORT) and a "
+            "key of the TOML file (http_port = 8000). A flag wins over the environment, the "
+            "environment over the file."
+        ),
+        argument_default=argparse.SUPPRESS,
+    )
+    result.add_argument("--version", action="version", version=f"alexnet-server {__version__}")
+    result.add_argument("--config", metavar="FILE", help="TOML file with any of these options")
+    for f in fields(Config):
+        result.add_argument(
+            _flag(f), metavar=_metavar(f), help=f"{f.metadata['help']} (default: {f.default})"
+        )
+    return result
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config:
+    """Raises ConfigError that lists every mistake; argparse exits by itself on unknown flags."""
+    flags = vars(parser().parse_args(argv))
+    path = flags.pop("config", environ.get(f"{PREFIX}CONFIG"))
+    mistakes: list[str] = []
+    values: dict[str, Any] = {}
+    known = {f.name: f for f in fields(Config)}
+    sources = [
+        (f"{path}: ", _from_file(path, mistakes)),
+        (PREFIX, _from_environment(environ)),
+        ("--", flags),
+    ]
+    for source, options in sources:
+        for name, raw in options.items():
+            shown = f"{PREFIX}{name.upper()}" if source == PREFIX else f"{source}{name}"
+            if source == "--":
+                shown = _flag(known[name])
+            if name not in known:
+                mistakes.append(f"{shown} is no option; see alexnet-server --help")
+                continue
+            try:
+                values[name] = _convert(known[name], raw)
+            except (ValueError, TypeError):
+                mistakes.append(f"{shown} must be {_kind(known[name])}, not {raw!r}")
+    try:
+        config = Config(**values)
+    except ConfigError as error:
+        mistakes += str(error).splitlines()
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return config
+
+
+def _from_file(path: str | None, mistakes: list[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        mistakes.append(f"the configuration file {path} cannot be read: {error}")
+        return {}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    names = (name for name in environ if name.startswith(PREFIX) and name != f"{PREFIX}CONFIG")
+    return {name.removeprefix(PREFIX).lower(): environ[name] for name in names}
+
+
+def _convert(f: "Field[Any]", raw: Any) -> Any:
+    kind: Any = type(f.default)
+    if isinstance(raw, str):
+        return kind(raw)
+    if kind is float and isinstance(raw, int):
+        return float(raw)
+    if type(raw) is not kind:
+        raise TypeError
+    return raw
+
+
+def _flag(f: "Field[Any]") -> str:
+    return "--" + f.name.replace("_", "-")
+
+
+def _metavar(f: "Field[Any]") -> str:
+    return {int: "N", float: "SECONDS"}.get(type(f.default), "TEXT")
+
+
+def _kind(f: "Field[Any]") -> str:
+    return {int: "a whole number", float: "a number"}.get(type(f.default), "text")

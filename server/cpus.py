@@ -1,0 +1,19 @@
+"""How many CPUs this process may use: its affinity mask, and its container's quota."""
+
+import math
+import os
+from pathlib import Path
+
+CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+
+
+def available(quota: Path = CGROUP_V2) -> int:
+    """At least 1. A container with 2 of 64 cores gets 2 threads and not 64."""
+    cpus = len(os.sched_getaffinity(0))
+    try:
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            cpus = min(cpus, math.ceil(int(limit) / int(period)))
+    except (OSError, ValueError):  # no cgroup v2: the mask alone counts
+        pass
+    return max(1, cpus)

@@ -1,0 +1,85 @@
+"""The JSON of the REST face, and the HTTP status of each error."""
+
+from typing import Any
+
+from server.errors import ServeError
+from server.plane import Classification
+from server.repository import Model
+
+STATUS = {
+    "invalid_argument": 400,
+    "invalid_image": 400,
+    "not_found": 404,
+    "too_large": 413,
+    "unsupported_format": 415,
+    "overloaded": 429,
+    "internal": 500,
+    "engine": 500,
+    "not_ready": 503,
+    "expired": 504,
+}
+
+
+def status_of(error: ServeError) -> int:
+    return STATUS[error.reason]
+
+
+def failure(error: ServeError, request_id: str) -> dict[str, Any]:
+    return {"error": {"code": error.reason, "message": str(error)}, "request_id": request_id}
+
+
+def classification(model: Model, result: Classification, request_id: str) -> dict[str, Any]:
+    photo, timing = result.photo, result.timing
+    return {
+        "predictions": [
+            {
+                "index": p.index,
+                "synset": p.label.synset,
+                "label": p.label.name,
+                "probability": round(p.probability, 6),
+            }
+            for p in result.predictions
+        ],
+        "model": {"name": model.name, "version": model.version},
+        "image": {
+            "format": photo.format,
+            "width": photo.width,
+            "height": photo.height,
+            "mode": photo.mode,
+            "orientation": photo.orientation,
+        },
+        "timing_ms": {
+            "decode": _ms(timing.decode),
+            "queue": _ms(timing.queue),
+            "infer": _ms(timing.infer),
+            "total": _ms(timing.total),
+        },
+        "batch_size": timing.batch_size,
+        "request_id": request_id,
+    }
+
+
+def model(served: Model) -> dict[str, Any]:
+    manifest, artifact = served.bundle.manifest, served.artifact
+    accuracy = artifact.accuracy
+    return {
+        "name": served.name,
+        "version": served.version,
+        "description": manifest.model.description,
+        "classes": manifest.model.classes,
+        "known_classes": manifest.model.known_classes,
+        "precision": artifact.precision,
+        "engine": served.engine.name,
+        "crop": manifest.preprocess.crop,
+        "accuracy": accuracy
+        and {
+            "top1": accuracy.top1,
+            "top5": accuracy.top5,
+            "photos": accuracy.photos,
+            "data": accuracy.data,
+        },
+    }
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

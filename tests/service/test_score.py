@@ -1,0 +1,168 @@
+"""`alexnet-score` against a real server that answers as it is told."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clients.client import ClassifyError, Client
+from clients.photos import photos_in
+from tests.service.classifier_fake import FakeClassifier, on_terminal, run, serving
+
+SCORE = "clients.score"
+
+# Of class n01: first, second, and not at all; of class n02: first.
+ANSWERS = {
+    "n01/a.jpg": "n01 n02",
+    "n01/b.jpg": "n02 n01",
+    "n01/c.jpg": "n03 n04 n05 n06 n07 n01",
+    "n02/d.jpg": "n02",
+}
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeClassifier]:
+    with serving() as fake:
+        yield fake
+
+
+def folder(path: Path, answers: dict[str, str]) -> Path:
+    for name, answer in answers.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(answer)
+    return path
+
+
+def zipped(path: Path, answers: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, answer in answers.items():
+            archive.writestr(f"val/{name}", answer)
+    return path
+
+
+def test_a_folder_and_its_zip_hold_the_same_photos(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    names = ["n01/a.JPEG", "n01/deep/b.png", "n02_cat.webp", "notes.txt", "__MACOSX/n01/._a.JPEG"]
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(name)
+            archive.writestr(name, name)
+    for source in (folder, tmp_path / "photos.zip"):
+        photos = photos_in(source)
+        assert [(p.group, p.read().decode()) for p in photos] == [
+            ("n01", "n01/a.JPEG"),
+            ("deep", "n01/deep/b.png"),
+            ("n02", "n02_cat.webp"),
+        ]
+
+
+def test_a_damaged_member_of_a_zip_is_unreadable(tmp_path: Path, fake: FakeClassifier) -> None:
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jpg", "n01 n02")
+        archive.writestr("b.jpg", "n03")
+    path.write_bytes(path.read_bytes().replace(b"n01 n02", b"n01 n99"))
+    with Client(fake.address) as client:
+        (_, damaged), (_, good) = client.classify_many(photos_in(path))
+    assert isinstance(damaged, ClassifyError)
+    assert damaged.code == "UNREADABLE"
+    assert "CRC" in damaged.message
+    assert not isinstance(good, ClassifyError)
+
+
+def scores(*arguments: object) -> list[dict[str, object]]:
+    done = run(SCORE, "--json", *arguments)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_folder_zip_and_flat_folder_score_the_same(fake: FakeClassifier, tmp_path: Path) -> None:
+    flat = {name.replace("/", "_"): answer for name, answer in ANSWERS.items()}
+    sources = [
+        folder(tmp_path / "tree", ANSWERS),
+        zipped(tmp_path / "val.zip", ANSWERS),
+        folder(tmp_path / "flat", flat),
+    ]
+    rows = scores(*sources, "--server", fake.address)
+    assert [row["source"] for row in rows] == [*map(str, sources), "total"]
+    assert [row["photos"] for row in rows] == [4, 4, 4, 12]
+    for row in rows:
+        assert (row["top1"], row["top5"]) == (0.5, 0.75)
+        assert (row["failed"], row["left_out"], row["model"]) == (0, 0, "fake 7")
+        assert row["total_ms"] == {"median": 7.0, "p99": 23.0}  # lengths of the answers
+        assert isinstance(row["photos_per_s"], float)
+
+
+def test_the_table(fake: FakeClassifier, tmp_path: Path) -> None:
+    source = zipped(tmp_path / "val.zip", ANSWERS)
+    done = run(SCORE, source, "--server", fake.address)
+    header, row, empty, model = done.stdout.splitlines()
+    assert header.split("  ")[0] == "source"
+    assert row.split()[:4] == [str(source), "4", "50.0%", "75.0%"]
+    assert row.split()[5:] == ["7.0", "23.0", "0"]
+    assert len(header) == len(row)
+    assert (empty, model) == ("", f"model fake 7 at {fake.address}")
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_only_classes_of_another_source(fake: FakeClassifier, tmp_path: Path) -> None:
+    source = folder(tmp_path / "photos", ANSWERS)
+    val = zipped(tmp_path / "val.zip", {"n01/x.jpg": ""})
+    listed = tmp_path / "classes.txt"
+    listed.write_text("n01 tabby cat\n\nn09 something else\n")
+    for classes in (val, listed):
+        (row,) = scores(source, "--classes", classes, "--server", fake.address)
+        assert (row["photos"], row["left_out"]) == (3, 1)
+    done = run(SCORE, source, "--classes", val, "--server", fake.address)
+    assert f"left out: 1 of 4 photos, of classes that are not in {val}" in done.stdout
+
+
+def test_failed_photos_are_counted_apart(fake: FakeClassifier, tmp_path: Path) -> None:
+    bad = {f"n01/bad{i:02}.jpg": "!INVALID_ARGUMENT no photo" for i in range(12)}
+    source = folder(tmp_path / "photos", ANSWERS | bad)
+    done = run(SCORE, source, "--json", "--server", fake.address)
+    row = json.loads(done.stdout)
+    assert (row["photos"], row["failed"], row["top1"]) == (4, 12, 0.5)
+    assert done.stderr.count("INVALID_ARGUMENT: no photo") == 10
+    assert "more photos failed" in done.stderr
+    assert done.returncode == 1
+
+
+def test_nothing_to_score_is_a_failure(fake: FakeClassifier, tmp_path: Path) -> None:
+    source = folder(tmp_path / "photos", {"n02_a.jpg": "n02"})
+    other = folder(tmp_path / "other", {"n01_a.jpg": "n01"})
+    done = run(SCORE, source, "--classes", other, "--server", fake.address)
+    assert done.stdout.splitlines()[1].split()[1:] == ["0", *"-----", "0"]
+    assert done.returncode == 1
+
+
+def test_a_bar_on_a_terminal(fake: FakeClassifier, tmp_path: Path) -> None:
+    source = zipped(tmp_path / "val.zip", ANSWERS)
+    assert "/4 [" in on_terminal(SCORE, source, "--server", fake.address)
+
+
+def test_concurrency_is_kept(fake: FakeClassifier, tmp_path: Path) -> None:
+    source = zipped(tmp_path / "val.zip", {f"n01/{i}.jpg": "n01" for i in range(60)})
+    (row,) = scores(source, "--concurrency", 3, "--server", fake.address)
+    assert row["photos"] == 60
+    assert fake.most_at_once <= 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "required: DIR_OR_ZIP"),
+        (["nowhere"], "nowhere does not exist"),
+        ([__file__], "is neither a folder nor a zip"),
+        ([Path(__file__).parent], "no photos in"),
+        ([Path(__file__).parent, "--classes", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[object], complaint: str) -> None:
+    done = run(SCORE, *arguments)
+    assert complaint in done.stderr
+    assert (done.stdout, done.returncode) == ("", 2)
