@@ -10,6 +10,7 @@ import lzma
 import os
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,7 +62,10 @@ class Bundle:
 
     @cached_property
     def golden(self) -> Golden:
-        return Golden.from_bytes(self.files[self.manifest.golden.file])
+        try:
+            return Golden.from_bytes(self.files[self.manifest.golden.file])
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise BundleError(f"{self.origin}: the golden batch cannot be read: {error}") from None
 
     @classmethod
     def open(cls, path: Path) -> "Bundle":
@@ -102,7 +106,10 @@ class Bundle:
 
 
 def _read_directory(path: Path) -> dict[str, bytes]:
-    manifest = Manifest.from_json((path / MANIFEST).read_text())
+    try:
+        manifest = Manifest.from_json((path / MANIFEST).read_bytes().decode())
+    except (BundleError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: {error}") from None
     names = [MANIFEST, *(_plain_name(entry.file) for entry in manifest.entries)]
     return {name: (path / name).read_bytes() for name in names if (path / name).is_file()}
 

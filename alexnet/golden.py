@@ -35,7 +35,7 @@ class Golden:
     def check(self, logits: NDArray[np.float32], tolerance: float) -> float:
         """The difference; raises GoldenMismatch when it is above the artifact's tolerance."""
         difference = self.difference(logits)
-        if difference > tolerance:
+        if not difference <= tolerance:  # NaN is no match
             raise GoldenMismatch(
                 f"the engine's probabilities differ from the trained network's by up to "
                 f"{difference:.4f}; this artifact may differ by {tolerance:.4f}"

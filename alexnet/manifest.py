@@ -7,6 +7,7 @@ one clear sentence at start and never a default that nobody chose.
 import json
 import re
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -153,7 +154,7 @@ def _fits(kind: type, value: Any) -> bool:
     if hasattr(kind, "__dataclass_fields__"):
         return isinstance(value, dict)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 

@@ -69,14 +69,15 @@ def preprocess(data: bytes, spec: Preprocess, max_pixels: int = MAX_PIXELS) -> P
     image = _open(data, max_pixels)
     width, height = image.size
     mode = image.mode
-    orientation = _orientation(image)
+    form = "JPEG" if image.format == "MPO" else image.format or ""
     try:
         crop = _central_crop(image, spec)
     except Exception as error:
         # Pillow's decoders raise OSError, SyntaxError, struct.error, EOFError, ...: whichever it
         # is, these bytes are not a whole picture.
         raise InvalidImage(f"the {image.format} cannot be decoded: {error}") from error
-    return Photo(_upright(crop, orientation), image.format or "", width, height, mode, orientation)
+    orientation = _orientation(image)  # after the pixels: for a PNG, reading EXIF decodes them
+    return Photo(_upright(crop, orientation), form, width, height, mode, orientation)
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
@@ -110,7 +111,7 @@ def _orientation(image: Image.Image) -> int:
 def _central_crop(image: Image.Image, spec: Preprocess) -> NDArray[np.uint8]:
     """Resize and crop in one resampling: only the pixels under the crop are read."""
     shorter = min(image.size)
-    if image.format == "JPEG" and shorter >= 4 * spec.resize:
+    if image.format in ("JPEG", "MPO") and shorter >= 4 * spec.resize:
         # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. Kept at twice the target
         # or more, so that the antialiasing filter below still does the last halving.
         factor = 2 * spec.resize / shorter

@@ -66,7 +66,7 @@ class Client:
     def __init__(self, address: str = DEFAULT_ADDRESS) -> None:
         self.address = address
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-        self._stub = ClassifierStub(self._channel)  # type: ignore[no-untyped-call]
+        self._stub = ClassifierStub(self._channel)
 
     def __enter__(self) -> Self:
         return self

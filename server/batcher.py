@@ -50,6 +50,7 @@ class Batcher:
     def __init__(self, run: Run, max_batch_size: int, metrics: Metrics):
         self._run, self._max, self._metrics = run, max_batch_size, metrics
         self._queue: deque[_Entry] = deque()
+        self._running: list[_Entry] = []
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._task = asyncio.create_task(self._serve(), name="batcher")
@@ -71,10 +72,10 @@ class Batcher:
         return await entry.answer
 
     async def close(self) -> None:
-        """Stops; who still waits is cancelled. Drain first: see DataPlane.drain."""
+        """Stops; who has no answer yet is cancelled. Drain first: see DataPlane.drain."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        for entry in self._queue:
+        for entry in (*self._running, *self._queue):
             entry.answer.cancel()
         self._thread.shutdown()
 
@@ -84,6 +85,7 @@ class Batcher:
             await self._arrived.wait()
             self._arrived.clear()
             while batch := self._next_batch():
+                self._running = batch
                 start = time.monotonic()
                 crops = [entry.crop for entry in batch]
                 try:

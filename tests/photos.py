@@ -1,4 +1,4 @@
-"""Drawn photos for tests: nothing is downloaded or stored, and a seed gives the same photo again."""
+"""Drawn photos for tests: nothing is downloaded or stored; a seed gives the same photo again."""
 
 import colorsys
 import io

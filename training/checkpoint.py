@@ -51,6 +51,6 @@ class Checkpoint:
             raise CheckpointError(f"there is no checkpoint at {path}") from None
         except (SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{path} is no AlexNet checkpoint: {error}") from error
-        if facts.pop("format", None) != FORMAT:
+        if not isinstance(facts, dict) or facts.pop("format", None) != FORMAT:
             raise CheckpointError(f"{path} was written by another version of this project")
         return cls(tensors, facts)

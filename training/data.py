@@ -2,6 +2,7 @@
 
 import logging
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ def load(sources: list[Path], spec: Preprocess, labels: Labels | None = None) ->
     if unknown:
         raise ValueError(f"{len(unknown)} folders are no known class, such as {min(unknown)!r}")
     images, good = _decode(files, spec)
+    if not good.any():
+        raise ValueError(f"none of the photos in {', '.join(map(str, sources))} could be read")
     targets = np.array([labels.index[f.group] for f in files], np.int64)
     return Dataset(images if good.all() else images[good], targets[good], labels)
 
@@ -102,7 +105,7 @@ def _decode(
         try:
             images[i] = preprocess(files[i].read(), spec).crop
             good[i] = True
-        except (InvalidImage, OSError) as error:
+        except (InvalidImage, OSError, zipfile.BadZipFile, zlib.error) as error:
             log.warning("skipped %s: %s", files[i].name, error)
 
     with ThreadPoolExecutor() as pool:

@@ -33,5 +33,5 @@ def logits(predict: Predict, images: NDArray[np.uint8], batch: int = 64) -> NDAr
 
 def score(outputs: NDArray[np.float32], targets: NDArray[np.int64]) -> Accuracy:
     own = outputs[np.arange(len(targets)), targets, None]
-    rank = (outputs >= own).sum(1) - 1
+    rank = (~(outputs < own)).sum(1) - 1  # so that NaN counts against it as well
     return Accuracy(float(np.mean(rank < 1)), float(np.mean(rank < 5)), len(targets))

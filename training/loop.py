@@ -25,8 +25,6 @@ from training.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
-Val = dict[int, Dataset]
-
 
 class Training:
     """One run: a recipe, its data, and a folder that always holds a checkpoint to resume from."""
@@ -49,16 +47,15 @@ class Training:
         """Trains the epochs that are left, scoring each on the validation photos."""
         recipe = self.recipe
         work = [recipe.size_at(e) ** 2 * self.steps_per_epoch for e in range(recipe.epochs)]
-        val: Dataset | None = None
+        val = load(val_sources, self._view(), self.data.labels)
         with tqdm(
             total=sum(work),
             initial=sum(work[: self.epoch]),
             bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed} < {remaining}{postfix}",
         ) as bar:
             while self.epoch < recipe.epochs:
-                spec = Preprocess().at(recipe.size_at(self.epoch))
-                if val is None or val.images.shape[1] != spec.crop:
-                    val = load(val_sources, spec, self.data.labels)
+                if val.images.shape[1] != self._view().crop:
+                    val = load(val_sources, self._view(), self.data.labels)
                 start = time.perf_counter()
                 loss = self._train_epoch(bar)
                 self.seconds += time.perf_counter() - start
@@ -66,10 +63,13 @@ class Training:
                 self.epoch += 1
                 self._record(loss, result, time.perf_counter() - start)
                 bar.write(f"epoch {self.epoch}/{recipe.epochs}: loss {loss:.3f}, {result}")
-        assert val is not None
         result = accuracy(self.predictor(), val)
         self.model(result).save(self.run / "model.safetensors")
         return result
+
+    def _view(self) -> Preprocess:
+        """How validation photos are seen in this epoch; after the last one, as in the last."""
+        return Preprocess().at(self.recipe.size_at(self.epoch))
 
     def _train_epoch(self, bar: Any) -> float:
         recipe, px = self.recipe, self.recipe.size_at(self.epoch)
@@ -153,10 +153,14 @@ class Training:
         checkpoint = Checkpoint.load(self.run / "last.safetensors")
         if Recipe.from_json(checkpoint.facts["recipe"]) != self.recipe:
             raise ValueError(f"{self.run} holds a run of another recipe")
-        self.network.load_state_dict(checkpoint.part("network"))
+        try:
+            self.network.load_state_dict(checkpoint.part("network"))
+        except RuntimeError as error:
+            raise ValueError(f"{self.run} holds a run on other classes") from error
         momentum: dict[str, Tensor] = checkpoint.part("momentum")
         for name, parameter in self.network.named_parameters():
-            buffer = momentum[name].to(self.device)
+            # In the parameter's own memory layout: the fused step goes through both as they lie.
+            buffer = torch.empty_like(parameter, requires_grad=False).copy_(momentum[name])
             self.optimizer.state[parameter]["momentum_buffer"] = buffer
         self.epoch, self.seconds = checkpoint.facts["epoch"], checkpoint.facts["seconds"]
 

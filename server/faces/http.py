@@ -1,6 +1,9 @@
 """The HTTP listeners: which routes on which port, and their start and stop."""
 
+import logging
+
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
 from server.faces.docs import Docs
@@ -10,6 +13,8 @@ from server.plane import DataPlane
 
 # A connection without a request in it is closed after this long.
 KEEPALIVE_S = 75.0
+
+_log = logging.getLogger(__name__)
 
 
 class HttpFace:
@@ -53,6 +58,18 @@ class HttpFace:
             await listener.runner.cleanup()
 
 
+def _calmly(record: logging.LogRecord) -> bool:
+    """Bytes that are no HTTP are the sender's fault: a line, not an error with a traceback."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.args = "malformed HTTP was answered 400", ()
+        record.exc_info = None
+    return True
+
+
+_log.addFilter(_calmly)
+
+
 class _Listener:
     def __init__(self, application: web.Application, port: int):
         self.port = port
@@ -62,6 +79,7 @@ class _Listener:
             application,
             handler_cancellation=True,
             access_log=None,
+            logger=_log,
             keepalive_timeout=KEEPALIVE_S,
             shutdown_timeout=1.0,
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import BadHttpMessage
 from multidict import CIMultiDict
 
 from server import logs
@@ -29,14 +30,17 @@ class Rest:
         return [
             web.post("/v1/classify", self.classify, expect_handler=self.expect),
             web.put("/v1/classify", self.classify, expect_handler=self.expect),
+            web.get("/v1/models", self.list_models),
             web.get("/v1/models/{name}", self.get_model),
         ]
 
-    async def expect(self, request: web.Request) -> None:
+    async def expect(self, request: web.Request) -> web.StreamResponse | None:
         """Answers `Expect: 100-continue`: what is too large is refused before it is sent."""
-        self._check_length(request)
+        if (request.content_length or 0) > self._plane.limits.max_request_bytes:
+            return await errors(request, self.classify)
         assert request.transport is not None
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
 
     async def classify(self, request: web.Request) -> web.Response:
         k = _top_k(request.query)
@@ -48,6 +52,9 @@ class Rest:
             result = await self._plane.classify(image, admission, k)
         body = classification(self._plane.model, result, request["id"])
         return web.json_response(body, headers=_timing_headers(result.timing))
+
+    async def list_models(self, request: web.Request) -> web.Response:
+        return web.json_response({"models": [model(self._plane.model)]})
 
     async def get_model(self, request: web.Request) -> web.Response:
         served = self._plane.model
@@ -78,8 +85,8 @@ class Rest:
                     error = caught
                     reply = failure(caught, request["id"])
                     files.append((name, {"status": status_of(caught), **reply}))
-        except (ValueError, AssertionError) as malformed:
-            raise BadRequest(f"the form is malformed: {malformed}") from None
+        except (ValueError, AssertionError, EOFError, BadHttpMessage) as malformed:
+            raise BadRequest(f"the form is malformed: {malformed}".rstrip(": ")) from None
         if not files:
             raise BadRequest("the form has no field named 'file'")
         if len(files) > 1:

@@ -122,7 +122,9 @@ async def _guarded(
 async def _abort(context: Any, error: ServeError) -> NoReturn:
     trailers = [("alexnet-reason", error.reason)]
     if isinstance(error, Overloaded):
-        trailers.append(("retry-after-ms", str(round(error.retry_after_s * 1000))))
+        # gRPC's own hint (gRFC A6): clients with a retry policy wait exactly this long.
+        milliseconds = str(round(error.retry_after_s * 1000))
+        trailers.append(("grpc-retry-pushback-ms", milliseconds))
     await context.abort(CODES[error.reason], str(error), tuple(trailers))
     raise AssertionError("abort always raises")
 

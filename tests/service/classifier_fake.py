@@ -89,7 +89,7 @@ def serving(port: int = 0, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Iterat
     server = grpc.server(
         ThreadPoolExecutor(32), options=[("grpc.max_receive_message_length", max_message_bytes)]
     )
-    add_ClassifierServicer_to_server(fake, server)  # type: ignore[no-untyped-call]
+    add_ClassifierServicer_to_server(fake, server)
     fake.address = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     server.start()
     try:

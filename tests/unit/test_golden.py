@@ -16,7 +16,8 @@ def test_bytes_round_trip(golden: Golden) -> None:
     again = Golden.from_bytes(golden.to_bytes())
     np.testing.assert_array_equal(again.crops, golden.crops)
     np.testing.assert_array_equal(again.logits, golden.logits)
-    assert (again.crops.dtype, again.logits.dtype) == (np.uint8, np.float32)
+    assert again.crops.dtype == np.uint8
+    assert again.logits.dtype == np.float32
 
 
 def test_the_same_logits_differ_by_nothing(golden: Golden) -> None:

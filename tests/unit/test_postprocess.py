@@ -20,7 +20,7 @@ def test_softmax_is_the_definition() -> None:
 @pytest.mark.parametrize(
     ("logits", "expected"),
     [
-        (floats(3e38, 0, -3e38), floats(1, 0, 0)),
+        (floats(1e38, 0, -1e38), floats(1, 0, 0)),
         (floats(1e4, 1e4), floats(0.5, 0.5)),
         (floats(-1e4, -1e4 - 1000), floats(1, 0)),
         # The largest by absolute size is not the largest.

@@ -104,6 +104,7 @@ def test_an_unknown_orientation_counts_as_upright(value: int) -> None:
     np.testing.assert_array_equal(photo.crop, preprocess(jpeg(), SPEC).crop)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_a_broken_exif_block_does_not_cost_the_photo() -> None:
     photo = preprocess(jpeg(exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff garbage"), SPEC)
     np.testing.assert_array_equal(photo.crop, preprocess(jpeg(), SPEC).crop)

@@ -1,0 +1,141 @@
+"""An engine that the test controls, and a server in this process around it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.bundle import Bundle, sha256
+from alexnet.golden import Golden
+from alexnet.labels import Label, Labels
+from alexnet.manifest import Artifact, File, Manifest, ModelName, Provenance, Tensor
+from alexnet.spec import Preprocess
+from server.app import registry
+from server.batcher import Batcher
+from server.decode import Decoder
+from server.faces.http import HttpFace
+from server.faces.rpc import RpcFace
+from server.metrics import Metrics
+from server.plane import DataPlane, Limits
+from server.repository import Model
+
+SIDE, CLASSES = 8, 10
+
+
+class FakeEngine:
+    """The class it names is the crop's mean brightness over 25: white is 9 + and black is 0.
+
+    `gate` holds every batch until it is set; `fail` makes every run raise.
+    """
+
+    name, threads = "fake", 1
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started = threading.Event()
+        self.fail = False
+        self.batches: list[list[int]] = []
+
+    def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        values = crops.reshape(len(crops), -1).mean(1)
+        self.batches.append([round(v) for v in values.tolist()])
+        self.started.set()
+        assert self.gate.wait(10), "the test never opened the gate"
+        if self.fail:
+            raise RuntimeError("a secret of the engine")
+        logits = np.zeros((len(crops), CLASSES), np.float32)
+        logits[np.arange(len(crops)), np.minimum(values // 25, CLASSES - 1).astype(int)] = 9
+        return logits
+
+    def close(self) -> None:
+        self.gate.set()
+
+
+def tiny_bundle() -> Bundle:
+    """Ten classes, 8 px crops, and an artifact that only FakeEngine can run."""
+    labels = Labels(tuple(Label(f"s{i}", f"class {i}, number {i}") for i in range(CLASSES)))
+    golden = Golden(np.zeros((1, SIDE, SIDE, 3), np.uint8), np.zeros((1, CLASSES), np.float32))
+    files = {
+        "labels.tsv": labels.to_tsv().encode(),
+        "golden.npz": golden.to_bytes(),
+        "card.md": b"# tiny\n",
+        "model.fake": b"fake",
+    }
+    entry = {name: File(name, sha256(data)) for name, data in files.items()}
+    artifact = Artifact("model.fake", sha256(b"fake"), "onnxruntime", "int8", {}, 0.01, 1.0, None)
+    manifest = Manifest(
+        format=1,
+        model=ModelName("tiny", "1", CLASSES, CLASSES, "Ten shades of grey."),
+        preprocess=Preprocess(SIDE, SIDE),
+        input=Tensor("images", "uint8", ("batch", SIDE, SIDE, 3)),
+        output=Tensor("logits", "float32", ("batch", CLASSES)),
+        artifacts=(artifact,),
+        labels=entry["labels.tsv"],
+        golden=entry["golden.npz"],
+        card=entry["card.md"],
+        provenance=Provenance("none", "none", "none", 0, 0.0, "never"),
+    )
+    return Bundle(manifest, files, "tiny")
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A whole server around a FakeEngine, on free ports of the loopback."""
+
+    engine: FakeEngine
+    plane: DataPlane
+    metrics: Metrics
+    http: HttpFace
+    rpc: RpcFace
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http.http_port}"
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.rpc.port}"
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    async def until_in_flight(self, count: int) -> None:
+        """Waits until exactly this many requests are admitted and unanswered."""
+        async with asyncio.timeout(5):
+            while self.count("alexnet_requests_in_flight") != count:
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def faking(
+    max_batch_size: int = 4,
+    max_queue_size: int = 64,
+    max_request_bytes: int = 1 << 20,
+    request_timeout_s: float = 5.0,
+) -> AsyncIterator[Fake]:
+    engine = FakeEngine()
+    bundle = tiny_bundle()
+    model = Model(bundle, bundle.manifest.artifacts[0], engine)
+    metrics = Metrics(registry())
+    metrics.serving(model.name, model.version, "int8", engine.name)
+    decoder = Decoder(bundle.manifest.preprocess, 2, 1_000_000)
+    batcher = Batcher(engine.run, max_batch_size, metrics)
+    limits = Limits(max_queue_size, max_request_bytes, request_timeout_s)
+    plane = DataPlane(model, decoder, batcher, limits, metrics)
+    http = HttpFace(plane, metrics.registry, "127.0.0.1", 0, 0)
+    rpc = RpcFace(plane, "127.0.0.1", 0)
+    await rpc.start()
+    await http.start()
+    try:
+        yield Fake(engine, plane, metrics, http, rpc)
+    finally:
+        engine.gate.set()
+        await rpc.stop(0)
+        await http.stop()
+        await batcher.close()
+        decoder.close()

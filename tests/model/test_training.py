@@ -1,0 +1,237 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alexnet.labels import Label, Labels
+from alexnet.spec import Preprocess
+from tests.photos import class_folders
+from training.__main__ import main
+from training.checkpoint import Checkpoint, CheckpointError
+from training.data import Dataset, load
+from training.evaluate import Accuracy, accuracy
+from training.loop import Training, labels_of
+from training.network import AlexNet, Deployable
+from training.recipe import SMOKE, Recipe, named
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ("cherry", "leaf", "sky", "violet")
+STORE = Preprocess(SMOKE.store, SMOKE.store)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    class_folders(root / "train", CLASSES, each=12)
+    class_folders(root / "val", CLASSES, each=5, seed=1)
+    return root
+
+
+@pytest.fixture
+def train(photos: Path) -> Dataset:
+    return load([photos / "train"], STORE)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Path]:
+    """A run folder; checkpoints are large, so it does not outlive the test."""
+    yield tmp_path / "run"
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """64 hidden units instead of 4096: too few to be worth a second thread."""
+    monkeypatch.setattr("training.network.HIDDEN", 64)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Interrupted(Training):
+    """Stopped by Ctrl-C when the first epoch has been recorded."""
+
+    def _record(self, loss: float, result: Accuracy, seconds: float) -> None:
+        super()._record(loss, result, seconds)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("narrow")
+def test_the_smoke_recipe_learns_colours_and_writes_a_model(photos: Path, run: Path) -> None:
+    recipe = replace(SMOKE, epochs=8)
+    training = Training(recipe, load([photos / "train"], STORE), run)
+    result = training.fit([photos / "val"])
+    assert result.top1 >= 0.75
+    assert result.photos == 20
+
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, 9))
+    assert rows[-1]["top1"] == result.top1
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+    model = Checkpoint.load(run / "model.safetensors")
+    assert Recipe.from_json(model.facts["recipe"]) == recipe
+    assert labels_of(model.facts) == training.data.labels
+    assert (model.facts["arch"], model.facts["known"]) == ("alexnet", [0, 1, 2, 3])
+    assert (model.facts["photos"], model.facts["accuracy"]) == (48, result._asdict())
+
+    network = AlexNet(4)
+    network.load_state_dict(model.part("network"))
+    sparsity = [(layer.weight == 0).float().mean().item() for layer in network.fully_connected]
+    assert sparsity == pytest.approx([0.5] * 3, abs=0.01)
+
+    deployable = Deployable(network, tuple(model.facts["mean"]), tuple(model.facts["std"])).eval()
+    val = load([photos / "val"], Preprocess().at(64), training.data.labels)
+    with torch.inference_mode():
+        plain = accuracy(lambda crops: deployable(torch.from_numpy(crops)).numpy(), val)
+    assert plain.top1 == pytest.approx(result.top1, abs=0.1)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_resumed_run_gives_bitwise_the_weights_of_one_that_was_not_stopped(
+    photos: Path, train: Dataset, run: Path
+) -> None:
+    Training(SMOKE, train, run / "whole").fit([photos / "val"])
+    with pytest.raises(KeyboardInterrupt):
+        Interrupted(SMOKE, train, run / "halves").fit([photos / "val"])
+    resumed = Training(SMOKE, train, run / "halves")
+    resumed.resume()
+    assert resumed.epoch == 1
+    resumed.fit([photos / "val"])
+
+    for name in ("last.safetensors", "model.safetensors"):
+        whole, halves = (Checkpoint.load(run / part / name) for part in ("whole", "halves"))
+        assert whole.tensors.keys() == halves.tensors.keys()
+        differ = [k for k, v in whole.tensors.items() if not torch.equal(v, halves.tensors[k])]
+        assert differ == []
+    logs = [(run / part / "log.jsonl").read_text().splitlines() for part in ("whole", "halves")]
+    assert [len(log) for log in logs] == [2, 2]
+
+
+@pytest.mark.usefixtures("narrow")
+def test_resuming_a_finished_run_scores_it_again(photos: Path, train: Dataset, run: Path) -> None:
+    recipe = replace(SMOKE, epochs=1)
+    result = Training(recipe, train, run).fit([photos / "val"])
+    (run / "model.safetensors").unlink()
+    again = Training(recipe, train, run)
+    again.resume()
+    assert again.fit([photos / "val"]) == result
+    assert (run / "model.safetensors").exists()
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_folder_without_a_run_cannot_be_resumed(train: Dataset, run: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        Training(SMOKE, train, run).resume()
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_run_of_another_recipe_or_of_other_classes_is_not_resumed(
+    photos: Path, train: Dataset, run: Path
+) -> None:
+    recipe = replace(SMOKE, epochs=1)
+    Training(recipe, train, run).fit([photos / "val"])
+    with pytest.raises(ValueError, match="another recipe"):
+        Training(replace(recipe, seed=1), train, run).resume()
+    more = Dataset(train.images, train.targets, Labels((*train.labels.rows, Label("x", "x"))))
+    with pytest.raises(ValueError, match="classes"):
+        Training(recipe, more, run).resume()
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(
+    photos: Path, train: Dataset, run: Path
+) -> None:
+    training = Training(SMOKE, train, run)
+    with torch.no_grad():
+        training.network.fully_connected[-1].weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="loss is nan in epoch 1: lower the lr"):
+        training.fit([photos / "val"])
+    assert not run.exists()
+
+
+@pytest.mark.usefixtures("narrow")
+def test_classes_without_photos_are_no_targets(train: Dataset, run: Path) -> None:
+    labels = Labels((*train.labels.rows, Label("moon", "moon")))
+    targets = Training(SMOKE, Dataset(train.images, train.targets, labels), run).targets
+    assert targets[:4].sum(1).tolist() == pytest.approx([1.0] * 4)
+    assert targets[:4, 4].tolist() == [0.0] * 4
+    assert targets[0].tolist() == pytest.approx([0.925, 0.025, 0.025, 0.025, 0.0])
+
+
+@pytest.mark.usefixtures("narrow")
+def test_fewer_photos_than_a_batch_are_an_error(train: Dataset, run: Path) -> None:
+    few = Dataset(train.images[:15], train.targets[:15], train.labels)
+    with pytest.raises(ValueError, match="15 photos are fewer than one batch of 16"):
+        Training(SMOKE, few, run)
+
+
+def test_a_recipe_gives_each_epoch_its_size() -> None:
+    recipe = replace(SMOKE, sizes=((0, 64), (2, 96), (5, 224)))
+    assert [recipe.size_at(e) for e in range(7)] == [64, 64, 96, 96, 96, 224, 224]
+
+
+def test_a_named_recipe_takes_the_overrides_that_are_given() -> None:
+    assert named("smoke", epochs=None, batch=None) == SMOKE
+    assert named("smoke", epochs=7, batch=None) == replace(SMOKE, epochs=7)
+
+
+def test_a_recipe_survives_json() -> None:
+    recipe = named("starter")
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "training", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_trains_the_real_network(photos: Path, run: Path) -> None:
+    flags = ("--recipe", "smoke", "--epochs", "1", "--batch", "48", "--run", run)
+    done = command("--train", photos / "train", "--val", photos / "val", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "48 photos of 4 classes; recipe smoke" in done.stderr
+    assert f"wrote {run / 'model.safetensors'}" in done.stderr
+    facts = Checkpoint.load(run / "model.safetensors").facts
+    assert facts["recipe"]["epochs"] == 1
+    assert {p.name for p in run.iterdir()} == {"last.safetensors", "model.safetensors", "log.jsonl"}
+
+
+def test_the_commands_help_names_every_flag_and_recipe() -> None:
+    done = command("--help")
+    assert done.returncode == 0
+    for word in ("--train", "--val", "--run", "--epochs", "--batch", "--resume", "starter,plain"):
+        assert word in done.stdout
+
+
+def test_an_absent_folder_ends_the_command_with_one_sentence(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    done = command("--train", absent, "--val", absent)
+    assert done.returncode == 1
+    assert done.stderr == f"alexnet-train: {absent} is neither a directory nor a zip file\n"
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.__main__.train", interrupted)
+    monkeypatch.setattr("sys.argv", ["alexnet-train", "--train", "a", "--val", "b"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert "--resume goes on from there" in str(caught.value.code)
