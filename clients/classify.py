@@ -263,9 +263,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--top-k",
         type=_at_least_one,
-        default=5,
         metavar="N",
-        help="classes per photo; default: %(default)s",
+        help="classes per photo; default: 5",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument(

@@ -84,9 +84,14 @@ class Client:
         self._channel.close()
 
     def classify(
-        self, image: bytes, top_k: int = 5, timeout_s: float = 10.0, request_id: str = ""
+        self,
+        image: bytes,
+        top_k: int | None = None,
+        timeout_s: float = 10.0,
+        request_id: str = "",
     ) -> ClassifyResponse:
-        """Raises ClassifyError; `timeout_s` includes the retries."""
+        """Raises ClassifyError; `timeout_s` includes the retries. The server's own `top_k` is 5,
+        or all classes of a model that has fewer."""
         request = ClassifyRequest(image=image, top_k=top_k, request_id=request_id)
         try:
             response: ClassifyResponse = self._stub.Classify(request, timeout=timeout_s)
@@ -97,7 +102,7 @@ class Client:
     def classify_many(
         self,
         photos: Iterable[Photo],
-        top_k: int = 5,
+        top_k: int | None = None,
         concurrency: int = 8,
         timeout_s: float = 10.0,
     ) -> Iterator[Answer]:
@@ -120,7 +125,7 @@ class Client:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _answer(
-        self, photo: Photo, top_k: int, timeout_s: float
+        self, photo: Photo, top_k: int | None, timeout_s: float
     ) -> ClassifyResponse | ClassifyError:
         try:
             return self.classify(photo.read(), top_k, timeout_s)

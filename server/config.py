@@ -15,13 +15,26 @@ from alexnet import __version__
 
 PREFIX = "ALEXNET_"
 
+EPILOG = """\
+Every option is also an environment variable (--http-port is ALEXNET_HTTP_PORT) and a key of the
+TOML file (http_port = 8000). A flag wins over the environment, the environment over the file.
+
+examples:
+  alexnet-server
+  alexnet-server --model models/mine --host 0.0.0.0 --drain-delay-s 5
+  ALEXNET_LOG_FORMAT=json alexnet-server --config server.toml
+
+exit code: 0 stopped as asked, 1 cannot serve (one sentence says why), 2 wrong options
+"""
+
 
 class ConfigError(ValueError):
     """One line for each mistake."""
 
 
-def _option(default: Any, text: str, check: Callable[[Any], bool], must: str) -> Any:
-    return field(default=default, metadata={"help": text, "check": check, "must": must})
+def _option(default: Any, group: str, text: str, check: Callable[[Any], bool], must: str) -> Any:
+    metadata = {"group": group, "help": text, "check": check, "must": must}
+    return field(default=default, metadata=metadata)
 
 
 def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
@@ -39,49 +52,55 @@ _TEXT = (lambda value: bool(value), "not be empty")
 @dataclass(frozen=True)
 class Config:
     model: str = _option(
-        "models/starter.tar.xz", "the bundle to serve: a directory or a .tar.xz", *_TEXT
+        "models/starter.tar.xz", "model", "the bundle to serve: a directory or a .tar.xz", *_TEXT
     )
-    host: str = _option(
-        "127.0.0.1", "address to listen on; 0.0.0.0 opens the server to the network", *_TEXT
-    )
-    http_port: int = _option(8000, "REST", *_PORT)
-    grpc_port: int = _option(8001, "gRPC", *_PORT)
-    metrics_port: int = _option(8002, "Prometheus metrics and health probes", *_PORT)
     precision: str = _option(
-        "auto", "artifact of the bundle; auto takes the fastest", *_one_of("auto", "int8", "fp32")
+        "auto", "model", "artifact of the bundle: auto (the fastest), int8 or fp32",
+        *_one_of("auto", "int8", "fp32"),
+    )  # fmt: skip
+    host: str = _option(
+        "127.0.0.1", "address", "address to listen on; 0.0.0.0 opens it to the network", *_TEXT
     )
+    http_port: int = _option(8000, "address", "REST and the page at /docs", *_PORT)
+    grpc_port: int = _option(8001, "address", "gRPC", *_PORT)
+    metrics_port: int = _option(8002, "address", "Prometheus metrics and health probes", *_PORT)
     engine_threads: int = _option(
-        0, "threads of the engine; 0 is one for each CPU allowed", *_at_least(0)
+        0, "speed", "threads of the engine; 0 is one for each CPU allowed", *_at_least(0)
     )
     decode_threads: int = _option(
-        0, "threads that decode photos; 0 is one for each CPU allowed", *_at_least(0)
+        0, "speed", "threads that decode photos; 0 is one for each CPU allowed", *_at_least(0)
     )
-    max_batch_size: int = _option(32, "photos in one run of the engine, at most", *_at_least(1))
+    max_batch_size: int = _option(
+        32, "speed", "photos in one run of the engine, at most", *_at_least(1)
+    )
     max_queue_size: int = _option(
-        256, "requests under way, at most; the next is refused at once (429)", *_at_least(1)
-    )
+        256, "limits", "requests under way, at most; the next is refused at once (429)",
+        *_at_least(1),
+    )  # fmt: skip
     max_request_bytes: int = _option(
-        20 << 20, "size of an upload, at most (413 above)", *_at_least(1)
+        20_000_000, "limits", "bytes of an upload, at most (413)", *_at_least(1)
     )
     max_image_pixels: int = _option(
-        50_000_000,
-        "declared width x height, at most (413 above, before anything is decoded)",
-        lambda value: 1 <= value <= 178_956_970,
-        "lie between 1 and 178956970",
-    )
+        50_000_000, "limits", "width x height, at most (413, before anything is decoded)",
+        lambda value: 1 <= value <= 178_956_970, "lie between 1 and 178956970",
+    )  # fmt: skip
     request_timeout_ms: int = _option(
-        10_000, "deadline of a request that names none", *_at_least(1)
+        10_000, "limits", "deadline of a request that names none", *_at_least(1)
     )
     drain_delay_s: float = _option(
-        0.0, "on SIGTERM, go on accepting for so long after readiness is gone", *_at_least(0)
-    )
+        0.0, "stopping", "after SIGTERM go on accepting for so long, not ready any more",
+        *_at_least(0),
+    )  # fmt: skip
     drain_timeout_s: float = _option(
-        30.0, "then finish what was accepted, for so long at most", *_at_least(0)
+        30.0, "stopping", "then finish what was accepted, for so long at most", *_at_least(0)
     )
     log_level: str = _option(
-        "info", "least severe level that is logged", *_one_of("debug", "info", "warning", "error")
+        "info", "log", "least severe level that is logged: debug, info, warning or error",
+        *_one_of("debug", "info", "warning", "error"),
+    )  # fmt: skip
+    log_format: str = _option(
+        "text", "log", "text for people or json for programs", *_one_of("text", "json")
     )
-    log_format: str = _option("text", "for people or for programs", *_one_of("text", "json"))
 
     def __post_init__(self) -> None:
         wrong = [
@@ -96,20 +115,18 @@ class Config:
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="alexnet-server",
+        usage="alexnet-server [--model BUNDLE] [options]",
         description="Serve AlexNet: photos in, classes out, over REST and gRPC.",
-        epilog=(
-            "Every option is also an environment variable (--http-port is ALEXNET_HTTP_PORT) and a "
-            "key of the TOML file (http_port = 8000). A flag wins over the environment, the "
-            "environment over the file."
-        ),
+        epilog=EPILOG,
         argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("--version", action="version", version=f"alexnet-server {__version__}")
     result.add_argument("--config", metavar="FILE", help="TOML file with any of these options")
+    groups = {name: result.add_argument_group(name) for name in _groups()}
     for f in fields(Config):
-        result.add_argument(
-            _flag(f), metavar=_metavar(f), help=f"{f.metadata['help']} (default: {f.default})"
-        )
+        text = f"{f.metadata['help']} (default: {f.default})"
+        groups[f.metadata["group"]].add_argument(_flag(f), metavar=_metavar(f), help=text)
     return result
 
 
@@ -172,12 +189,17 @@ def _convert(f: "Field[Any]", raw: Any) -> Any:
     return raw
 
 
+def _groups() -> dict[str, None]:
+    """In the order of the fields, each once."""
+    return dict.fromkeys(f.metadata["group"] for f in fields(Config))
+
+
 def _flag(f: "Field[Any]") -> str:
     return "--" + f.name.replace("_", "-")
 
 
 def _metavar(f: "Field[Any]") -> str:
-    return {int: "N", float: "SECONDS"}.get(type(f.default), "TEXT")
+    return {int: "N", float: "S"}.get(type(f.default), f.name.split("_")[-1].upper())
 
 
 def _kind(f: "Field[Any]") -> str:

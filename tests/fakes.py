@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from alexnet.bundle import Bundle, sha256
 from alexnet.golden import Golden
 from alexnet.labels import Label, Labels
 from alexnet.manifest import Artifact, File, Manifest, ModelName, Provenance, Tensor
 from alexnet.spec import Preprocess
+from protos import classifier_pb2_grpc as pb_grpc
 from server.app import registry
 from server.batcher import Batcher
 from server.decode import Decoder
@@ -22,8 +25,14 @@ from server.faces.rpc import RpcFace
 from server.metrics import Metrics
 from server.plane import DataPlane, Limits
 from server.repository import Model
+from tests.photos import encode
 
 SIDE, CLASSES = 8, 10
+
+
+def flat(value: int) -> bytes:
+    """A PNG of one grey, which FakeEngine sees as `value` and names `value // 25`."""
+    return encode(Image.new("L", (SIDE, SIDE), value), "PNG")
 
 
 class FakeEngine:

@@ -74,7 +74,7 @@ def _answer(request: ClassifyRequest, context: grpc.ServicerContext) -> Classify
             Prediction(
                 index=i, synset=synset, label=LABELS.get(synset, synset), probability=0.5 ** (i + 1)
             )
-            for i, synset in enumerate(text.split()[: request.top_k])
+            for i, synset in enumerate(text.split()[: request.top_k or 5])
         ],
         model=ModelVersion(name="fake", version="7"),
         image=Image(format="JPEG", width=640, height=480, mode="RGB", orientation=1),

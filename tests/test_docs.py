@@ -1,0 +1,75 @@
+"""The documents tell the truth: tables, links, commands and flags are compared with the code."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from server.config import Config, parser
+from server.errors import ServeError
+from server.faces.replies import STATUS
+from server.metrics import Metrics
+from tests.conftest import ROOT
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_the_readmes_configuration_table_is_the_code() -> None:
+    rows = [
+        f"| `--{f.name.replace('_', '-')}` | `{f.default}` | {f.metadata['help']} |"
+        for f in fields(Config)
+    ]
+    table = "\n".join(["| flag | default | what it does |", "|---|---|---|", *rows])
+    assert table in README, f"the README's table should be:\n{table}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_make_targets_in_documents_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in DOCUMENTS:
+        for target in re.findall(r"`?make ([a-z]+)", path.read_text()):
+            if target in {"a", "it", "sure", "one"}:
+                continue
+            assert target in targets, f"{path.name}: make {target}"
+
+
+def test_commands_in_documents_exist() -> None:
+    commands = set(re.findall(r"^(alexnet-\w+) =", (ROOT / "pyproject.toml").read_text(), re.M))
+    for path in (ROOT / "README.md", ROOT / "docs" / "operations.md"):
+        for command in re.findall(r"\b(alexnet-[a-z]+)\b", path.read_text()):
+            assert command in commands, f"{path.name}: {command}"
+
+
+def test_server_flags_in_operations_exist() -> None:
+    known = {option for action in parser()._actions for option in action.option_strings}
+    for flag in re.findall(r"`(--[a-z-]+)", OPERATIONS):
+        assert flag in known, flag
+
+
+def test_every_metric_is_in_operations() -> None:
+    metrics = Metrics(CollectorRegistry())
+    metrics.serving("m", "1", "int8", "e")
+    for family in metrics.registry.collect():
+        suffix = "_total" if family.type == "counter" else ""
+        assert f"`{family.name}{suffix}`" in OPERATIONS, family.name
+
+
+def test_every_reason_is_in_operations() -> None:
+    kinds: list[type[ServeError]] = [ServeError, *ServeError.__subclasses__()]
+    for reason in {kind.reason for kind in kinds}:
+        assert f"| `{reason}` | {STATUS[reason]} |" in OPERATIONS, reason
+
+
+def test_no_document_leaves_something_to_fill_in() -> None:
+    for path in DOCUMENTS:
+        assert not re.search(r"TODO|FIXME|TBD|XX\.X", path.read_text()), path.name

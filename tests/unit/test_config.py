@@ -1,0 +1,179 @@
+"""The configuration: who wins, what is a mistake, and that all mistakes are told at once."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.config import Config, ConfigError, load, parser
+from tests.conftest import ROOT
+
+# A new option is a promise to every operator: it takes an edit here.
+OPTIONS = {
+    "model": "models/starter.tar.xz",
+    "host": "127.0.0.1",
+    "http_port": 8000,
+    "grpc_port": 8001,
+    "metrics_port": 8002,
+    "precision": "auto",
+    "engine_threads": 0,
+    "decode_threads": 0,
+    "max_batch_size": 32,
+    "max_queue_size": 256,
+    "max_request_bytes": 20_971_520,
+    "max_image_pixels": 50_000_000,
+    "request_timeout_ms": 10_000,
+    "drain_delay_s": 0.0,
+    "drain_timeout_s": 30.0,
+    "log_level": "info",
+    "log_format": "text",
+}
+
+NOTHING: Mapping[str, str] = {}
+
+
+def mistakes(*argv: str, environ: Mapping[str, str] = NOTHING) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(argv, environ)
+    return str(caught.value).splitlines()
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "server.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_options_and_their_defaults_are_frozen() -> None:
+    config = load([], NOTHING)
+    assert {f.name: getattr(config, f.name) for f in fields(Config)} == OPTIONS
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_is_a_flag_with_its_default_in_the_help(name: str) -> None:
+    words = " ".join(parser().format_help().split())
+    assert f"--{name.replace('_', '-')} " in words
+    assert f"(default: {OPTIONS[name]})" in words
+
+
+def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(tmp_path: Path) -> None:
+    keys = ("http_port", "grpc_port", "metrics_port")
+    path = written(tmp_path, "".join(f"{key} = 1\n" for key in keys))
+    environ = {"ALEXNET_HTTP_PORT": "2", "ALEXNET_GRPC_PORT": "2"}
+    config = load(["--config", path, "--http-port", "3"], environ)
+    assert (config.http_port, config.grpc_port, config.metrics_port) == (3, 2, 1)
+    assert config.max_batch_size == OPTIONS["max_batch_size"]
+
+
+def test_the_environment_names_the_file_and_the_flag_names_another(tmp_path: Path) -> None:
+    environ = {"ALEXNET_CONFIG": written(tmp_path, "http_port = 1")}
+    assert load([], environ).http_port == 1
+    other = tmp_path / "other.toml"
+    other.write_text("http_port = 2")
+    assert load(["--config", str(other)], environ).http_port == 2
+
+
+def test_every_option_can_stand_in_the_file(tmp_path: Path) -> None:
+    changed: dict[str, Any] = {
+        **{name: value + 1 for name, value in OPTIONS.items() if not isinstance(value, str)},
+        "model": "m", "host": "h", "precision": "fp32", "log_level": "debug",
+        "log_format": "json",
+    }  # fmt: skip
+    assert changed.keys() == OPTIONS.keys()
+    lines = (f"{k} = '{v}'\n" if isinstance(v, str) else f"{k} = {v}\n" for k, v in changed.items())
+    assert load(["--config", written(tmp_path, "".join(lines))], NOTHING) == Config(**changed)
+
+
+def test_all_mistakes_of_all_sources_are_told_together(tmp_path: Path) -> None:
+    path = written(tmp_path, "precison = 'int8'\nmax_queue_size = 0\nlog_level = 'loud'\n")
+    environ = {"ALEXNET_HTTP_PORT": "eighty", "ALEXNET_BATCH": "4"}
+    flags = ("--config", path, "--grpc-port", "70000", "--drain-delay-s", "soon")
+    told = mistakes(*flags, environ=environ)
+    assert sorted(told) == sorted([
+        f"{path}: precison is no option; see alexnet-server --help",
+        "ALEXNET_BATCH is no option; see alexnet-server --help",
+        "ALEXNET_HTTP_PORT must be a whole number, not 'eighty'",
+        "--drain-delay-s must be a number, not 'soon'",
+        "grpc_port must lie between 0 and 65535 (0 picks a free one), not 70000",
+        "max_queue_size must be at least 1, not 0",
+        "log_level must be one of debug, info, warning, error, not 'loud'",
+    ])  # fmt: skip
+
+
+def test_variables_of_other_programs_are_not_ours() -> None:
+    assert load([], {"HTTP_PORT": "x", "PATH": "/bin", "ALEXNETTE": "1"}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("http_port = true", "http_port must be a whole number, not True"),
+        ("http_port = 80.0", "http_port must be a whole number, not 80.0"),
+        ("http_port = '80'", "http_port must be a whole number, not '80'"),
+        ("http_port = [80]", "http_port must be a whole number, not [80]"),
+        ("drain_delay_s = true", "drain_delay_s must be a number, not True"),
+        ("drain_delay_s = '1'", "drain_delay_s must be a number, not '1'"),
+        ("host = 127", "host must be text, not 127"),
+        ("[model]\nname = 'a'", "model must be text, not {'name': 'a'}"),
+        ("[server]\nhttp_port = 80", "server is no option"),
+        ("config = 'more.toml'", "config is no option"),
+    ],
+)
+def test_a_value_of_the_wrong_type_in_the_file_is_a_mistake(
+    tmp_path: Path, line: str, word: str
+) -> None:
+    path = written(tmp_path, line)
+    (told,) = mistakes("--config", path)
+    assert told.startswith(f"{path}: {word}")
+
+
+def test_a_whole_number_in_the_file_is_a_number_of_seconds(tmp_path: Path) -> None:
+    config = load(["--config", written(tmp_path, "drain_delay_s = 2")], NOTHING)
+    assert config.drain_delay_s == 2.0
+    assert isinstance(config.drain_delay_s, float)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--http-port", "-1"), ("--metrics-port", "65536"), ("--engine-threads", "-1"),
+        ("--max-batch-size", "0"), ("--max-queue-size", "0"), ("--max-request-bytes", "0"),
+        ("--max-image-pixels", "0"), ("--max-image-pixels", "178956971"),
+        ("--request-timeout-ms", "0"), ("--drain-delay-s", "-0.1"), ("--drain-timeout-s", "nan"),
+        ("--precision", "int4"), ("--log-format", "xml"), ("--host", ""), ("--model", ""),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_a_mistake(flag: str, value: str) -> None:
+    (told,) = mistakes(f"{flag}={value}")
+    assert told.startswith(f"{flag[2:].replace('-', '_')} must ")
+    assert value in told
+
+
+@pytest.mark.parametrize("content", [None, b"http_port = ", b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_a_mistake_beside_the_others(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "server.toml"
+    if content is not None:
+        path.write_bytes(content)
+    told = mistakes("--config", str(path), "--http-port", "x")
+    assert len(told) == 2
+    assert told[0].startswith(f"the configuration file {path} cannot be read")
+
+
+def test_a_wrong_configuration_ends_the_program_with_code_2_and_every_mistake() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "server", "--http-port", "http", "--max-batch-size", "0"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.splitlines() == [
+        "alexnet-server: the configuration is wrong",
+        "--http-port must be a whole number, not 'http'",
+        "max_batch_size must be at least 1, not 0",
+    ]

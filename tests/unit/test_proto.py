@@ -1,0 +1,77 @@
+"""The wire format: a field's number, type and name never change, because clients are out there."""
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from protos import classifier_pb2 as pb
+
+KINDS = {
+    FieldDescriptor.TYPE_BYTES: "bytes",
+    FieldDescriptor.TYPE_FLOAT: "float",
+    FieldDescriptor.TYPE_STRING: "string",
+    FieldDescriptor.TYPE_UINT32: "uint32",
+}
+
+MESSAGES = {
+    "ClassifyRequest": ["1 bytes image", "2 uint32 top_k", "3 string request_id"],
+    "ClassifyResponse": [
+        "1 repeated Prediction predictions",
+        "2 ModelVersion model",
+        "3 Image image",
+        "4 Timing timing",
+        "5 string request_id",
+    ],
+    "Prediction": ["1 uint32 index", "2 string synset", "3 string label", "4 float probability"],
+    "ModelVersion": ["1 string name", "2 string version"],
+    "Image": [
+        "1 string format", "2 uint32 width", "3 uint32 height", "4 string mode",
+        "5 uint32 orientation",
+    ],
+    "Timing": [
+        "1 float decode_ms", "2 float queue_ms", "3 float infer_ms", "4 float total_ms",
+        "5 uint32 batch_size",
+    ],
+    "GetModelRequest": [],
+    "Model": [
+        "1 string name", "2 string version", "3 uint32 classes", "4 uint32 known_classes",
+        "5 float top1", "6 float top5", "7 string measured_on", "8 string precision",
+        "9 uint32 crop",
+    ],
+}  # fmt: skip
+
+
+def line(field: FieldDescriptor) -> str:
+    kind = field.message_type.name if field.message_type else KINDS[field.type]
+    return f"{field.number} {'repeated ' if field.is_repeated else ''}{kind} {field.name}"
+
+
+def test_the_messages_and_their_field_numbers_are_frozen() -> None:
+    found = {
+        name: [line(f) for f in sorted(message.fields, key=lambda f: f.number)]
+        for name, message in pb.DESCRIPTOR.message_types_by_name.items()
+    }
+    assert found == MESSAGES
+
+
+def test_the_service_and_its_methods_are_frozen() -> None:
+    service = pb.DESCRIPTOR.services_by_name["Classifier"]
+    assert service.full_name == "alexnet.v1.Classifier"
+    methods = [
+        (m.name, m.input_type.name, m.output_type.name, m.client_streaming, m.server_streaming)
+        for m in service.methods
+    ]
+    assert methods == [
+        ("Classify", "ClassifyRequest", "ClassifyResponse", False, False),
+        ("GetModel", "GetModelRequest", "Model", False, False),
+    ]
+
+
+def test_an_absent_top_k_differs_from_zero() -> None:
+    assert not pb.ClassifyRequest().HasField("top_k")
+    assert pb.ClassifyRequest.FromString(pb.ClassifyRequest(top_k=0).SerializeToString()).HasField(
+        "top_k"
+    )
+
+
+def test_a_request_as_bytes_on_the_wire() -> None:
+    request = pb.ClassifyRequest(image=b"photo", top_k=3, request_id="a")
+    assert request.SerializeToString() == b"\x0a\x05photo\x10\x03\x1a\x01a"
