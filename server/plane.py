@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
@@ -55,6 +55,16 @@ class Admission:
     start: float
     deadline: float
     """A time of time.monotonic, like `start`."""
+
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Raises Expired when the block has not ended at the deadline."""
+        try:
+            async with asyncio.timeout(self.deadline - time.monotonic()):
+                yield
+        except TimeoutError:
+            spent = round((time.monotonic() - self.start) * 1000)
+            raise Expired(f"the deadline passed after {spent} ms") from None
 
 
 class DataPlane:
@@ -114,15 +124,11 @@ class DataPlane:
         """Raises a ServeError; nothing else is the caller's doing."""
         k = self._checked_k(k)
         self._check_size(image)
-        try:
-            async with asyncio.timeout(admission.deadline - time.monotonic()):
-                started = time.monotonic()
-                photo = await self._decoder.decode(image)
-                decoded = time.monotonic()
-                inferred = await self._batcher.infer(photo.crop, admission.deadline)
-        except TimeoutError:
-            spent = round((time.monotonic() - admission.start) * 1000)
-            raise Expired(f"the deadline passed after {spent} ms") from None
+        async with admission.in_time():
+            started = time.monotonic()
+            photo = await self._decoder.decode(image)
+            decoded = time.monotonic()
+            inferred = await self._batcher.infer(photo.crop, admission.deadline)
         ranked = top_k(softmax(inferred.logits), k)
         labels = self.model.bundle.labels
         predictions = [Prediction(r.index, labels[r.index], r.probability) for r in ranked]

@@ -1,23 +1,22 @@
 """The REST face: uploads in, JSON out. It converts and calls the plane; nothing else."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-from aiohttp import BodyPartReader, hdrs, web
-from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from server import logs
 from server.errors import BadRequest, NotFound, ServeError, TooLarge
+from server.faces.form import uploads
 from server.faces.replies import classification, failure, model, status_of
 from server.faces.request_id import checked_request_id
 from server.metrics import Timing
-from server.plane import DataPlane
+from server.plane import Classification, DataPlane
 
 log = logging.getLogger(__name__)
-
-MAX_FILES = 64  # in one multipart upload
 
 
 class Rest:
@@ -46,12 +45,12 @@ class Rest:
         k = _top_k(request.query)
         self._check_length(request)
         if request.content_type == "multipart/form-data":
-            return await self._classify_files(request, k)
+            return await self._classify_form(request, k)
         with self._plane.admit("rest", _timeout_s(request)) as admission:
-            image = await self._read(request)
+            async with admission.in_time():  # a trickle must not hold the place for ever
+                image = await self._read(request)
             result = await self._plane.classify(image, admission, k)
-        body = classification(self._plane.model, result, request["id"])
-        return web.json_response(body, headers=_timing_headers(result.timing))
+        return self._reply(request, result)
 
     async def list_models(self, request: web.Request) -> web.Response:
         return web.json_response({"models": [model(self._plane.model)]})
@@ -62,55 +61,46 @@ class Rest:
             raise NotFound(f"there is no such model; {served.name!r} is served")
         return web.json_response(model(served))
 
-    async def _classify_files(self, request: web.Request, k: int | None) -> web.Response:
-        """Every `file` of the form, one after the other; a single file answers like a raw body."""
-        files: list[tuple[str, dict[str, Any]]] = []
-        last: Timing | None = None
-        error: ServeError | None = None
+    async def _classify_form(self, request: web.Request, k: int | None) -> web.Response:
+        """All photos of the form at once, so that they share batches; each has its own status."""
+        timeout_s = _timeout_s(request)
+        with self._plane.admit("rest", timeout_s) as admission:
+            async with admission.in_time():
+                files = await uploads(request, self._plane.limits.max_request_bytes)
+        answers = await asyncio.gather(*(self._answer(f.image, timeout_s, k) for f in files))
+        if len(answers) == 1:
+            return self._reply(request, answers[0])
+        rows = [
+            {"file": file.name, **self._row(answer, request["id"])}
+            for file, answer in zip(files, answers, strict=True)
+        ]
+        return web.json_response({"files": rows, "request_id": request["id"]})
+
+    async def _answer(
+        self, image: bytes, timeout_s: float | None, k: int | None
+    ) -> Classification | ServeError:
         try:
-            async for part in await request.multipart():
-                if not isinstance(part, BodyPartReader) or part.name != "file":
-                    raise BadRequest("a form has one or more fields named 'file' and no others")
-                if len(files) == MAX_FILES:
-                    raise BadRequest(f"a form has at most {MAX_FILES} files")
-                name = part.filename or ""
-                try:
-                    with self._plane.admit("rest", _timeout_s(request)) as admission:
-                        image = await self._read_part(part)
-                        result = await self._plane.classify(image, admission, k)
-                    last = result.timing
-                    body = classification(self._plane.model, result, request["id"])
-                    files.append((name, {"status": 200, **body}))
-                except ServeError as caught:
-                    error = caught
-                    reply = failure(caught, request["id"])
-                    files.append((name, {"status": status_of(caught), **reply}))
-        except (ValueError, AssertionError, EOFError, BadHttpMessage) as malformed:
-            raise BadRequest(f"the form is malformed: {malformed}".rstrip(": ")) from None
-        if not files:
-            raise BadRequest("the form has no field named 'file'")
-        if len(files) > 1:
-            return web.json_response({"files": [{"file": name, **body} for name, body in files]})
-        if error is not None:
-            raise error
-        assert last is not None
-        _, body = files[0]
-        del body["status"]
-        return web.json_response(body, headers=_timing_headers(last))
+            with self._plane.admit("rest", timeout_s) as admission:
+                return await self._plane.classify(image, admission, k)
+        except ServeError as error:
+            return error
+
+    def _row(self, answer: Classification | ServeError, request_id: str) -> dict[str, Any]:
+        if isinstance(answer, ServeError):
+            return {"status": status_of(answer), **failure(answer, request_id)}
+        return {"status": 200, **classification(self._plane.model, answer, request_id)}
+
+    def _reply(self, request: web.Request, answer: Classification | ServeError) -> web.Response:
+        if isinstance(answer, ServeError):
+            raise answer
+        body = classification(self._plane.model, answer, request["id"])
+        return web.json_response(body, headers=_timing_headers(answer.timing))
 
     async def _read(self, request: web.Request) -> bytes:
         try:
             return await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise self._plane.too_large() from None
-
-    async def _read_part(self, part: BodyPartReader) -> bytes:
-        data = bytearray()
-        while chunk := await part.read_chunk(1 << 16):
-            data += chunk
-            if len(data) > self._plane.limits.max_request_bytes:
-                raise self._plane.too_large()
-        return bytes(data)
 
     def _check_length(self, request: web.Request) -> None:
         length = request.content_length
