@@ -88,7 +88,9 @@ async def _drain(plane: DataPlane, rpc: RpcFace, config: Config) -> None:
     plane.state = State.LEAVING
     await rpc.set_ready(False)
     await asyncio.sleep(config.drain_delay_s)
-    if not await plane.drain(config.drain_timeout_s):
+    if await plane.drain(config.drain_timeout_s):
+        log.info("everything accepted was answered")
+    else:
         log.warning("gave up on requests that took longer than the drain timeout")
     # The answers have been made; let the sockets carry them away.
     await rpc.stop(1.0)
@@ -113,4 +115,4 @@ async def run(config: Config) -> None:
         print(banner(server.model, config.host, *ports, server.decode_threads), flush=True)
         log.info("ready")
         await stop.wait()
-    log.info("stopped; everything accepted was answered")
+    log.info("stopped")

@@ -108,11 +108,12 @@ class Batcher:
         now = time.monotonic()
         while self._queue and len(batch) < self._max:
             entry = self._queue.popleft()
-            if entry.answer.done():
-                self._metrics.dropped.labels("cancelled").inc()
-            elif entry.deadline <= now:
+            if entry.deadline <= now:
                 self._metrics.dropped.labels("expired").inc()
-                entry.answer.set_exception(Expired("the deadline passed while waiting"))
+                if not entry.answer.done():  # who waits gives up at the same moment
+                    entry.answer.set_exception(Expired("the deadline passed while waiting"))
+            elif entry.answer.done():
+                self._metrics.dropped.labels("cancelled").inc()
             else:
                 batch.append(entry)
         return batch

@@ -137,8 +137,9 @@ def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config
     mistakes: list[str] = []
     values: dict[str, Any] = {}
     known = {f.name: f for f in fields(Config)}
+    in_file = _from_file(path, mistakes)
     sources = [
-        (f"{path}: ", _from_file(path, mistakes)),
+        (f"{path}: ", in_file),
         (PREFIX, _from_environment(environ)),
         ("--", flags),
     ]
@@ -151,7 +152,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config
                 mistakes.append(f"{shown} is no option; see alexnet-server --help")
                 continue
             try:
-                values[name] = _convert(known[name], raw)
+                values[name] = _convert(known[name], raw, typed=options is in_file)
             except (ValueError, TypeError):
                 mistakes.append(f"{shown} must be {_kind(known[name])}, not {raw!r}")
     try:
@@ -178,12 +179,11 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name.removeprefix(PREFIX).lower(): environ[name] for name in names}
 
 
-def _convert(f: "Field[Any]", raw: Any) -> Any:
+def _convert(f: "Field[Any]", raw: Any, typed: bool) -> Any:
+    """TOML has types, and they must be right; flags and the environment are text."""
     kind: Any = type(f.default)
-    if isinstance(raw, str):
+    if not typed or (kind is float and type(raw) is int):
         return kind(raw)
-    if kind is float and isinstance(raw, int):
-        return float(raw)
     if type(raw) is not kind:
         raise TypeError
     return raw

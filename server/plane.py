@@ -87,32 +87,43 @@ class DataPlane:
         return self.state is State.SERVING and self._batcher.failures < FAILURES_UNTIL_NOT_READY
 
     @contextmanager
-    def admit(self, face: str, timeout_s: float | None = None) -> Iterator[Admission]:
+    def admit(
+        self, face: str, timeout_s: float | None = None, form: Admission | None = None
+    ) -> Iterator[Admission]:
         """One photo's place, held while the block runs; errors inside it are counted.
 
         Enter it before the photo is read from the network: memory is bounded by it too. Raises
-        Overloaded at once when every place is taken, and BadRequest for a timeout of zero.
+        Overloaded at once when every place is taken, and Expired for a timeout of zero. A photo
+        of a `form` that was admitted shares its deadline, and a stopping server still takes it.
         """
         try:
-            self._check_place()
+            self._check_place(form)
             start = time.monotonic()
-            admission = Admission(face, start, start + self._timeout(timeout_s))
+            deadline = form.deadline if form else start + self._timeout(timeout_s)
+            admission = Admission(face, start, deadline)
         except ServeError as error:
             self._metrics.failed(face, error.reason)
             raise
+        with self.hold():
+            try:
+                yield admission
+            except ServeError as error:
+                self._metrics.failed(face, error.reason)
+                raise
+            except asyncio.CancelledError:
+                self._metrics.failed(face, "cancelled")
+                raise
+            except Exception:
+                self._metrics.failed(face, "internal")
+                raise
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """A place for what was admitted already: the drain waits for it, nothing is counted."""
         self._in_flight += 1
         self._idle.clear()
         try:
-            yield admission
-        except ServeError as error:
-            self._metrics.failed(face, error.reason)
-            raise
-        except asyncio.CancelledError:
-            self._metrics.failed(face, "cancelled")
-            raise
-        except Exception:
-            self._metrics.failed(face, "internal")
-            raise
+            yield
         finally:
             self._in_flight -= 1
             if self._in_flight == 0:
@@ -149,15 +160,17 @@ class DataPlane:
         self.state = State.STOPPING
         try:
             async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
+                while self._in_flight:
+                    await self._idle.wait()
         except TimeoutError:
             return False
         return True
 
-    def _check_place(self) -> None:
-        if self.state is State.STOPPING:
+    def _check_place(self, form: Admission | None) -> None:
+        if self.state is State.STOPPING and form is None:
             raise NotReady("the server is stopping")
-        if self._in_flight >= self.limits.max_queue_size:
+        others = self._in_flight - (form is not None)  # the form's own place is for its photos
+        if others >= self.limits.max_queue_size:
             raise Overloaded(
                 f"all {self.limits.max_queue_size} places are taken; try again later",
                 retry_after_s=max(0.1, self._in_flight * self._seconds_each),

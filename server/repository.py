@@ -37,16 +37,14 @@ class Model:
 
 def load(bundle: Bundle, precision: str, threads: int, max_batch_size: int) -> Model:
     """Opens the engine, checks the golden batch and warms every power of two up to the largest
-    batch. Raises BundleError, or GoldenMismatch when the engine computes something else."""
+    batch. Raises BundleError, also when the engine computes something else."""
     artifact = choose(bundle, precision)
-    engine = open_engine(bundle, artifact, threads)
     golden = bundle.golden
     start = time.monotonic()
     try:
+        engine = open_engine(bundle, artifact, threads)
         difference = golden.check(engine.run(golden.crops), artifact.tolerance)
-    except BundleError:
-        raise
-    except ValueError as error:
+    except Exception as error:  # each runtime has its own, without a common base
         raise BundleError(f"{bundle.origin}, {artifact.file}: {error}") from error
     for size in warm_up_sizes(max_batch_size):
         engine.run(np.resize(golden.crops, (size, *golden.crops.shape[1:])))

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,7 +15,6 @@ from alexnet.golden import Golden
 from alexnet.labels import Label, Labels
 from alexnet.manifest import Artifact, File, Manifest, ModelName, Provenance, Tensor
 from alexnet.spec import Preprocess
-from protos import classifier_pb2_grpc as pb_grpc
 from server.app import registry
 from server.batcher import Batcher
 from server.decode import Decoder

@@ -48,7 +48,7 @@ SERVER_LAYERS = [
     {"server.app"},
     {"server.banner", "server.faces.http"},
     {"server.faces.rest", "server.faces.rpc", "server.faces.ops", "server.faces.docs"},
-    {"server.faces.replies", "server.faces.request_id"},
+    {"server.faces.form", "server.faces.replies", "server.faces.request_id"},
     {"server.faces"},
     {"server.plane"},
     {"server.repository"},

@@ -14,9 +14,11 @@ from server.faces.form import uploads
 from server.faces.replies import classification, failure, model, status_of
 from server.faces.request_id import checked_request_id
 from server.metrics import Timing
-from server.plane import Classification, DataPlane
+from server.plane import Admission, Classification, DataPlane
 
 log = logging.getLogger(__name__)
+
+REQUEST_ID = web.RequestKey("request_id", str)
 
 
 class Rest:
@@ -63,24 +65,24 @@ class Rest:
 
     async def _classify_form(self, request: web.Request, k: int | None) -> web.Response:
         """All photos of the form at once, so that they share batches; each has its own status."""
-        timeout_s = _timeout_s(request)
-        with self._plane.admit("rest", timeout_s) as admission:
+        with self._plane.admit("rest", _timeout_s(request)) as admission:
             async with admission.in_time():
                 files = await uploads(request, self._plane.limits.max_request_bytes)
-        answers = await asyncio.gather(*(self._answer(f.image, timeout_s, k) for f in files))
+        with self._plane.hold():
+            answers = await asyncio.gather(*(self._answer(f.image, admission, k) for f in files))
         if len(answers) == 1:
             return self._reply(request, answers[0])
         rows = [
-            {"file": file.name, **self._row(answer, request["id"])}
+            {"file": file.name, **self._row(answer, request[REQUEST_ID])}
             for file, answer in zip(files, answers, strict=True)
         ]
-        return web.json_response({"files": rows, "request_id": request["id"]})
+        return web.json_response({"files": rows, "request_id": request[REQUEST_ID]})
 
     async def _answer(
-        self, image: bytes, timeout_s: float | None, k: int | None
+        self, image: bytes, form: Admission, k: int | None
     ) -> Classification | ServeError:
         try:
-            with self._plane.admit("rest", timeout_s) as admission:
+            with self._plane.admit("rest", form=form) as admission:
                 return await self._plane.classify(image, admission, k)
         except ServeError as error:
             return error
@@ -93,7 +95,7 @@ class Rest:
     def _reply(self, request: web.Request, answer: Classification | ServeError) -> web.Response:
         if isinstance(answer, ServeError):
             raise answer
-        body = classification(self._plane.model, answer, request["id"])
+        body = classification(self._plane.model, answer, request[REQUEST_ID])
         return web.json_response(body, headers=_timing_headers(answer.timing))
 
     async def _read(self, request: web.Request) -> bytes:
@@ -112,9 +114,9 @@ class Rest:
 async def errors(request: web.Request, handler: Any) -> web.StreamResponse:
     """Every error as JSON with its status; what nobody foresaw is logged and says nothing."""
     try:
-        request["id"] = ""
-        request["id"] = checked_request_id(request.headers.get("x-request-id", ""))
-        logs.request_id.set(request["id"])
+        request[REQUEST_ID] = ""
+        request[REQUEST_ID] = checked_request_id(request.headers.get("x-request-id", ""))
+        logs.request_id.set(request[REQUEST_ID])
         response: web.StreamResponse = await handler(request)
     except ServeError as error:
         response = _failure(request, error)
@@ -130,13 +132,15 @@ async def errors(request: web.Request, handler: Any) -> web.StreamResponse:
     except Exception:
         log.exception("a bug answered %s %s with 'internal error'", request.method, request.path)
         response = _failure(request, ServeError("internal error"))
-    response.headers["x-request-id"] = request["id"]
+    response.headers["x-request-id"] = request[REQUEST_ID]
     response.headers[hdrs.SERVER] = "alexnet-server"  # which versions run here is nobody's business
     return response
 
 
 def _failure(request: web.Request, error: ServeError, status: int | None = None) -> web.Response:
-    response = web.json_response(failure(error, request["id"]), status=status or status_of(error))
+    response = web.json_response(
+        failure(error, request[REQUEST_ID]), status=status or status_of(error)
+    )
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
         response.headers[hdrs.RETRY_AFTER] = str(max(1, round(retry_after_s)))

@@ -129,6 +129,18 @@ async def _abort(context: Any, error: ServeError) -> NoReturn:
     raise AssertionError("abort always raises")
 
 
+def _calmly(record: logging.LogRecord) -> bool:
+    """Bytes that are no message are the sender's fault: a line, not an error with a traceback."""
+    if record.exc_info and type(record.exc_info[1]).__name__ == "DecodeError":
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.args = "a gRPC message that cannot be read was answered UNKNOWN", ()
+        record.exc_info = None
+    return True
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_calmly)
+
+
 class RpcFace:
     """The gRPC server on its port, with grpc.health.v1 and reflection."""
 

@@ -1,5 +1,6 @@
 """The gRPC face of a real server process, with gRPC's own health, reflection and client."""
 
+import io
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -134,7 +135,7 @@ async def test_a_photo_of_15_megabytes_passes_on_both_faces(
     assert (reply.image.width, reply.image.height) == (2240, 2240)
     async with (
         aiohttp.ClientSession(server.http) as session,
-        session.post("/v1/classify", data=image) as response,
+        session.post("/v1/classify", data=io.BytesIO(image)) as response,
     ):
         body = await response.json()
     assert [p["index"] for p in body["predictions"]] == [p.index for p in reply.predictions]
@@ -142,17 +143,10 @@ async def test_a_photo_of_15_megabytes_passes_on_both_faces(
 
 @pytest.mark.parametrize("method", [f"/{SERVICE}/Detect", "/alexnet.v2.Classifier/Classify"])
 async def test_an_unknown_method_is_unimplemented(channel: grpc.aio.Channel, method: str) -> None:
+    call: Any = channel.unary_unary(method)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await channel.unary_unary(method)(b"")
+        await call(b"")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
-async def test_bytes_that_are_no_message_are_an_error_and_the_next_is_served(
-    channel: grpc.aio.Channel, stub: Any
-) -> None:
-    with pytest.raises(grpc.aio.AioRpcError):
-        await channel.unary_unary(f"/{SERVICE}/Classify")(b"\xff\xff\xff")
-    assert (await stub.Classify(pb.ClassifyRequest(image=jpeg()))).predictions
 
 
 @pytest.mark.parametrize("image", [jpeg(640, 480, seed=1), png(99, 301, "RGBA", seed=2)])

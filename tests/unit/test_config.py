@@ -13,7 +13,7 @@ from server.config import Config, ConfigError, load, parser
 from tests.conftest import ROOT
 
 # A new option is a promise to every operator: it takes an edit here.
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "model": "models/starter.tar.xz",
     "host": "127.0.0.1",
     "http_port": 8000,
@@ -24,7 +24,7 @@ OPTIONS = {
     "decode_threads": 0,
     "max_batch_size": 32,
     "max_queue_size": 256,
-    "max_request_bytes": 20_971_520,
+    "max_request_bytes": 20_000_000,
     "max_image_pixels": 50_000_000,
     "request_timeout_ms": 10_000,
     "drain_delay_s": 0.0,

@@ -87,8 +87,8 @@ def test_every_family_has_a_type_and_a_help_text(metrics: Metrics) -> None:
 
 
 def test_the_openmetrics_text_is_valid_and_tells_the_same(metrics: Metrics) -> None:
-    text = generate_openmetrics(used(metrics).registry).decode()  # type: ignore[no-untyped-call]
-    families = list(read_openmetrics(text))  # type: ignore[no-untyped-call]
+    text = generate_openmetrics(used(metrics).registry).decode()
+    families = list(read_openmetrics(text))
     assert {sample.name for family in families for sample in family.samples} == SAMPLES.keys()
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from alexnet.bundle import Bundle, BundleError
 from alexnet.manifest import Artifact
 from server import repository
-from server.engines import choose, open_engine
+from server.engines import choose
 from server.repository import load, warm_up_sizes
 from tests.fakes import CLASSES, SIDE, tiny_bundle
 
@@ -126,6 +126,5 @@ def test_a_missing_precision_is_one_sentence(
 
 
 def test_an_artifact_that_the_runtime_cannot_load_is_a_bundle_error() -> None:
-    bundle = tiny_bundle()
-    with pytest.raises(BundleError, match="ONNX"):
-        open_engine(bundle, bundle.manifest.artifacts[0], 1)
+    with pytest.raises(BundleError, match=r"^tiny, model\.fake: .*ONNX"):
+        load(tiny_bundle(), "auto", 1, max_batch_size=1)

@@ -1,0 +1,134 @@
+"""Faults of our own: a clear answer without secrets, the traceback in the log, and back to work."""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+
+from protos import classifier_pb2 as pb
+from protos import classifier_pb2_grpc as pb_grpc
+from tests.fakes import Fake, faking, flat
+
+SECRET = "a secret of the plane"
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[Fake]:
+    async with faking() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def session(fake: Fake) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(fake.url) as session:
+        yield session
+
+
+@pytest.fixture
+async def channel(fake: Fake) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(fake.target) as channel:
+        yield channel
+
+
+async def post(session: aiohttp.ClientSession, value: int = 75) -> tuple[int, dict[str, Any]]:
+    async with session.post("/v1/classify", data=flat(value)) as response:
+        return response.status, await response.json()
+
+
+async def call_fails(channel: grpc.aio.Channel) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await pb_grpc.ClassifierStub(channel).Classify(pb.ClassifyRequest(image=flat(75)))
+    return caught.value
+
+
+async def readiness(session: aiohttp.ClientSession) -> int:
+    async with session.get("/readyz") as response:
+        assert (await response.json())["ready"] is (response.status == 200)
+        return response.status
+
+
+async def test_an_engine_that_fails_is_an_internal_error_without_its_words(
+    fake: Fake,
+    session: aiohttp.ClientSession,
+    channel: grpc.aio.Channel,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fake.engine.fail = True
+    status, body = await post(session)
+    assert (status, body["error"]["code"]) == (500, "engine")
+    assert body["error"]["message"].startswith("internal error")
+    error = await call_fails(channel)
+    assert error.code() is grpc.StatusCode.INTERNAL
+    assert (error.details() or "").startswith("internal error")
+    assert "secret" not in f"{body}{error}"
+    assert caplog.text.count("RuntimeError: a secret of the engine") == 2
+    for face in ("rest", "grpc"):
+        assert fake.count("alexnet_requests_total", face=face, outcome="engine") == 1
+
+
+async def test_an_engine_that_keeps_failing_is_not_ready_until_it_succeeds(
+    fake: Fake, session: aiohttp.ClientSession
+) -> None:
+    fake.engine.fail = True
+    for failures in (1, 2, 3):
+        assert (await post(session))[0] == 500
+        assert await readiness(session) == (503 if failures == 3 else 200)
+        assert fake.count("alexnet_ready") == (failures < 3)
+    fake.engine.fail = False
+    assert (await post(session))[0] == 200, "not ready is advice: who comes is served"
+    assert await readiness(session) == 200
+
+
+def broken(*_: object) -> None:
+    raise LookupError(SECRET)
+
+
+@pytest.mark.parametrize("place", ["server.plane.softmax", "server.decode.preprocess"])
+async def test_a_bug_is_an_internal_error_with_its_traceback_in_the_log(
+    fake: Fake,
+    session: aiohttp.ClientSession,
+    channel: grpc.aio.Channel,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(place, broken)
+        status, body = await post(session)
+        error = await call_fails(channel)
+    assert (status, body["error"]) == (500, {"code": "internal", "message": "internal error"})
+    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "internal error")
+    assert caplog.text.count("Traceback (most recent call last)") == 2
+    assert caplog.text.count(f"LookupError: {SECRET}") == 2
+    for face in ("rest", "grpc"):
+        assert fake.count("alexnet_requests_total", face=face, outcome="internal") == 1
+    assert (await post(session))[0] == 200
+    assert await readiness(session) == 200
+
+
+async def test_a_bug_in_another_handler_is_answered_in_the_same_words(
+    session: aiohttp.ClientSession,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.faces.rest.model", broken)
+    async with session.get("/v1/models") as response:
+        assert response.status == 500
+        assert (await response.json())["error"]["message"] == "internal error"
+    assert f"LookupError: {SECRET}" in caplog.text
+
+
+async def test_bytes_that_are_no_message_are_the_senders_fault(
+    fake: Fake, channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error for the sender, but no traceback: anybody could fill the log with them."""
+    call: Any = channel.unary_unary("/alexnet.v1.Classifier/Classify")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call(b"\xff\xff\xff")
+    assert "Traceback" not in caplog.text
+    assert all(record.levelno < logging.ERROR for record in caplog.records)
+    stub = pb_grpc.ClassifierStub(channel)
+    assert (await stub.Classify(pb.ClassifyRequest(image=flat(75)))).predictions[0].index == 3
