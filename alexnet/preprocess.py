@@ -110,19 +110,22 @@ def _orientation(image: Image.Image) -> int:
 
 def _central_crop(image: Image.Image, spec: Preprocess) -> NDArray[np.uint8]:
     """Resize and crop in one resampling: only the pixels under the crop are read."""
-    shorter = min(image.size)
-    if image.format in ("JPEG", "MPO") and shorter >= 4 * spec.resize:
+    wanted = spec.detail or spec.resize
+    if image.format in ("JPEG", "MPO") and min(image.size) >= 4 * wanted:
         # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. Kept at twice the target
         # or more, so that the antialiasing filter below still does the last halving.
-        factor = 2 * spec.resize / shorter
+        factor = 2 * wanted / min(image.size)
         image.draft("RGB", (int(image.width * factor), int(image.height * factor)))
-    side = min(image.size) * spec.crop / spec.resize
+    shorter = min(image.size)
+    side = shorter * spec.crop / spec.resize
     left, top = (image.width - side) / 2, (image.height - side) / 2
-    crop = _eight_bit(image).resize(
-        (spec.crop, spec.crop),
-        _RESAMPLING[spec.interpolation],
-        box=(left, top, left + side, top + side),
-    )
+    box: tuple[float, float, float, float] | None = (left, top, left + side, top + side)
+    crop = _eight_bit(image)
+    filtering = _RESAMPLING[spec.interpolation]
+    if spec.detail and shorter > spec.detail:
+        reduced = max(1, round(spec.detail * spec.crop / spec.resize))
+        crop, box = crop.resize((reduced, reduced), filtering, box=box), None
+    crop = crop.resize((spec.crop, spec.crop), filtering, box=box)
     if crop.mode == "RGBA":  # transparent pixels show what a viewer shows: a white page
         crop = Image.alpha_composite(Image.new("RGBA", crop.size, "white"), crop)
     return np.asarray(crop.convert("RGB"))

@@ -1,6 +1,6 @@
 """The numbers that every package must agree on, each written once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 INPUT_NAME = "images"
@@ -25,13 +25,18 @@ class Preprocess:
     resize: int = 256
     crop: int = 224
     interpolation: Interpolation = "bilinear"
+    detail: int | None = None
+    """Shorter side in px that a larger photo is reduced to before anything else: a network that
+    was trained on small tiles knows no finer detail, and takes it for something else."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop <= self.resize:
             raise ValueError(f"crop {self.crop} must lie between 1 and resize {self.resize}")
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ValueError(f"unknown interpolation {self.interpolation!r}")
+        if self.detail is not None and self.detail < 1:
+            raise ValueError(f"detail {self.detail} must be at least 1 px")
 
     def at(self, crop: int) -> "Preprocess":
         """The same view of a photo, drawn at another resolution."""
-        return Preprocess(round(self.resize * crop / self.crop), crop, self.interpolation)
+        return replace(self, resize=round(self.resize * crop / self.crop), crop=crop)

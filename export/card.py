@@ -9,7 +9,8 @@ TEMPLATE = """\
 
 - Network: AlexNet, one tower (arXiv 1404.5997), {classes} outputs, photos of {known} classes seen
 - Trained on {photos:,} photos, recipe `{recipe}`, {minutes:g} minutes, commit {commit}
-- Input: uint8 RGB, shorter side to {resize} px, central {crop} px; normalisation is in the graph
+- Input: uint8 RGB, {detail}shorter side to {resize} px, central {crop} px; the normalisation is in
+  the graph
 
 | artifact | top-1 | top-5 | measured on | keeps torch's first class |
 |---|---|---|---|---|
@@ -41,5 +42,6 @@ def card(manifest: Manifest) -> str:
         commit=p.commit,
         resize=m.preprocess.resize,
         crop=m.preprocess.crop,
+        detail=f"reduced to {m.preprocess.detail} px first, " if m.preprocess.detail else "",
         rows="\n".join(rows),
     )

@@ -34,6 +34,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", choices=RECIPES, default="plain", help="default: plain")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--batch", type=int, help="instead of the recipe's")
+    parser.add_argument("--init", type=Path, help="start from the weights of a last.safetensors")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder")
     return parser.parse_args()
 
@@ -43,6 +44,8 @@ def train(arguments: argparse.Namespace) -> None:
     data = load(arguments.train, Preprocess(recipe.store, recipe.store))
     logging.info("%d photos of %d classes; recipe %s", len(data), len(data.known), recipe.name)
     training = Training(recipe, data, arguments.run)
+    if arguments.init:
+        training.init(arguments.init)
     if arguments.resume:
         training.resume()
     result = training.fit(arguments.val)

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from alexnet.labels import Labels
 from alexnet.spec import PIXEL_SCALE, PIXEL_ZERO, Preprocess
-from training.augment import colour_jitter, random_views
-from training.checkpoint import Checkpoint
+from training.augment import colour_jitter, random_views, roughen
+from training.checkpoint import Checkpoint, CheckpointError
 from training.data import Dataset, load
 from training.evaluate import Accuracy, Predict, accuracy
 from training.network import AlexNet, Deployable, fold_batch_norm
@@ -79,14 +79,20 @@ class Training:
         order = torch.randperm(len(self.data), generator=generator)
         images, targets = torch.from_numpy(self.data.images), torch.from_numpy(self.data.targets)
         steps = self.steps_per_epoch * recipe.epochs
+        modes = ("bilinear", "bicubic", "nearest") if recipe.roughness else ("bilinear",)
         total = torch.zeros((), device=self.device)
         self.network.train()
         for i in range(self.steps_per_epoch):
             start = time.perf_counter()
             step = self.epoch * self.steps_per_epoch + i
             batch = order[i * recipe.batch : (i + 1) * recipe.batch]
-            x = random_views(images[batch].to(self.device), px, recipe.smallest_view, generator)
-            x = (colour_jitter(x, 0.2, generator) - PIXEL_ZERO) / PIXEL_SCALE
+            x = random_views(
+                images[batch].to(self.device), px, recipe.smallest_view, generator, modes
+            )
+            x = colour_jitter(x, 0.2, generator)
+            if recipe.roughness:
+                x = roughen(x, recipe.roughness, generator)
+            x = (x - PIXEL_ZERO) / PIXEL_SCALE
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step, steps)
             with self._autocast():
@@ -96,7 +102,7 @@ class Training:
             loss.backward()
             self.optimizer.step()
             if i % INTERVAL == 0 or i == self.steps_per_epoch - 1:
-                prune(self.network, sparsity_at((step + 1) / steps, recipe.sparsity))
+                prune(self.network, sparsity_at((step + 1) / steps, recipe))
                 rate = recipe.batch / (time.perf_counter() - start)
                 bar.set_description(f"epoch {self.epoch + 1}/{recipe.epochs}", refresh=False)
                 bar.set_postfix_str(f"loss {loss.item():.3f}, {px} px, {rate:.0f} images/s")
@@ -147,6 +153,13 @@ class Training:
         row = {"epoch": self.epoch, "loss": loss, **result._asdict(), "seconds": seconds}
         with (self.run / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+    def init(self, path: Path) -> None:
+        """Takes the weights, and nothing else, of a `last.safetensors`; raises CheckpointError."""
+        try:
+            self.network.load_state_dict(Checkpoint.load(path).part("network"))
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} does not fit this network: {error}") from None
 
     def resume(self) -> None:
         """Goes on from the run folder's checkpoint; raises CheckpointError, ValueError."""

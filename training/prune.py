@@ -9,16 +9,19 @@ may grow back until the next call, so no mask has to be kept or saved.
 import torch
 
 from training.network import AlexNet
+from training.recipe import Recipe
 
-START, END = 0.4, 0.8  # of the run; the last fifth trains at the final sparsity
 INTERVAL = 10  # steps between two calls of `prune`
 _SAMPLE = 1_000_000  # weights looked at to find the threshold: off by 0.05 % of them at most
 
 
-def sparsity_at(done: float, final: float) -> float:
+def sparsity_at(done: float, recipe: Recipe) -> float:
     """The sparsity due when the fraction `done` of the run has passed."""
-    ramp = min(1.0, max(0.0, (done - START) / (END - START)))
-    return final * (1 - (1 - ramp) ** 3)
+    start, end = recipe.pruning
+    if done >= end:
+        return recipe.sparsity
+    ramp = max(0.0, (done - start) / (end - start))
+    return recipe.sparsity * (1 - (1 - ramp) ** 3)
 
 
 @torch.no_grad()

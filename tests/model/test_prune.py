@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from training.network import AlexNet
 from training.prune import prune, sparsity_at
+from training.recipe import Recipe
 
 
 @pytest.fixture
@@ -58,14 +59,24 @@ def test_a_weight_that_has_grown_back_stays(network: AlexNet) -> None:
     assert network.fully_connected[1].weight[row, column] == 1.0
 
 
+def sparsities(recipe: Recipe, *done: float) -> list[float]:
+    return [sparsity_at(d, recipe) for d in done]
+
+
 def test_sparsity_follows_a_cubic_from_two_fifths_to_four_fifths_of_the_run() -> None:
-    assert [sparsity_at(d, 0.8) for d in (0.0, 0.2, 0.4)] == [0, 0, 0]
-    assert [sparsity_at(d, 0.8) for d in (0.5, 0.6, 0.7)] == pytest.approx(
+    recipe = Recipe("test", 1, sparsity=0.8)
+    assert sparsities(recipe, 0.0, 0.2, 0.4) == [0, 0, 0]
+    assert sparsities(recipe, 0.5, 0.6, 0.7) == pytest.approx(
         [0.8 * (1 - 0.75**3), 0.8 * (1 - 0.5**3), 0.8 * (1 - 0.25**3)]
     )
-    assert [sparsity_at(d, 0.8) for d in (0.8, 0.9, 1.0)] == pytest.approx([0.8] * 3)
+    assert sparsities(recipe, 0.8, 0.9, 1.0) == pytest.approx([0.8] * 3)
+
+
+def test_a_run_that_starts_pruned_stays_pruned() -> None:
+    recipe = Recipe("test", 1, sparsity=0.9, pruning=(0, 0))
+    assert sparsities(recipe, 0.0, 0.001, 0.5, 1.0) == [0.9] * 4
 
 
 def test_sparsity_never_falls() -> None:
-    rising = [sparsity_at(i / 100, 0.9) for i in range(101)]
+    rising = sparsities(Recipe("test", 1, sparsity=0.9), *(i / 100 for i in range(101)))
     assert rising == sorted(rising)

@@ -129,6 +129,22 @@ def test_resuming_a_finished_run_scores_it_again(photos: Path, train: Dataset, r
 
 
 @pytest.mark.usefixtures("narrow")
+@pytest.mark.usefixtures("narrow")
+def test_a_run_can_start_from_the_weights_of_another(
+    photos: Path, train: Dataset, run: Path
+) -> None:
+    first = Training(replace(SMOKE, epochs=1), train, run)
+    first.fit([photos / "val"])
+    second = Training(replace(SMOKE, epochs=3, seed=5, roughness=10.0), train, run / "second")
+    second.init(run / "last.safetensors")
+    weights = zip(first.network.parameters(), second.network.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in weights)
+    assert (second.epoch, second.optimizer.state) == (0, {})
+    assert second.fit([photos / "val"]).photos == 20
+    with pytest.raises(CheckpointError, match="does not fit"):
+        Training(replace(SMOKE, batch_norm=False), train, run).init(run / "last.safetensors")
+
+
 def test_a_folder_without_a_run_cannot_be_resumed(train: Dataset, run: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         Training(SMOKE, train, run).resume()
@@ -215,7 +231,7 @@ def test_the_command_trains_the_real_network(photos: Path, run: Path) -> None:
 def test_the_commands_help_names_every_flag_and_recipe() -> None:
     done = command("--help")
     assert done.returncode == 0
-    for word in ("--train", "--val", "--run", "--epochs", "--batch", "--resume", "starter,plain"):
+    for word in ("--train", "--val", "--run", "--epochs", "--batch", "--resume", "--init", "plain"):
         assert word in done.stdout
 
 

@@ -253,3 +253,17 @@ def test_a_photo_over_the_callers_limit_is_refused_with_its_size() -> None:
     error = refuse(png(101, 100), max_pixels=10_000)
     assert str(error) == "the image is 101 x 100 = 10,100 pixels; at most 10,000 are accepted"
     assert isinstance(preprocess(png(100, 100), SPEC, max_pixels=10_000), Photo)
+
+
+def test_detail_blurs_a_sharp_photo_and_leaves_a_small_one_alone() -> None:
+    spec = Preprocess(detail=80)
+    stripes = Image.fromarray(np.tile(np.array([0, 0, 255, 255], np.uint8), (400, 100))).convert("RGB")
+    assert crop_of(stripes).std() > 40
+    assert crop_of(stripes, spec).std() < 3
+    tile = draw(64, 64)
+    assert np.array_equal(crop_of(tile, spec), crop_of(tile))
+
+
+def test_detail_keeps_the_view() -> None:
+    image = draw(500, 375)
+    assert mean_difference(crop_of(image, Preprocess(detail=80)), crop_of(image)) < 3

@@ -7,7 +7,7 @@ from alexnet.spec import Preprocess
 
 
 def test_defaults_are_the_papers() -> None:
-    assert Preprocess() == Preprocess(resize=256, crop=224, interpolation="bilinear")
+    assert Preprocess() == Preprocess(resize=256, crop=224, interpolation="bilinear", detail=None)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,9 @@ def test_an_unknown_interpolation_is_refused_by_name() -> None:
 def test_a_view_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         Preprocess().crop = 1  # type: ignore[misc]
+
+
+def test_detail_survives_another_resolution_and_is_at_least_a_pixel() -> None:
+    assert Preprocess(detail=80).at(112) == Preprocess(128, 112, detail=80)
+    with pytest.raises(ValueError, match="detail 0"):
+        Preprocess(detail=0)
