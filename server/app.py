@@ -86,7 +86,7 @@ def _load(config: Config, threads: int) -> Model:
 async def _drain(plane: DataPlane, rpc: RpcFace, config: Config) -> None:
     """Not ready at once, so that nobody new is sent here; then everybody admitted is answered."""
     plane.state = State.LEAVING
-    await rpc.set_ready(False)
+    await rpc.refresh_health()
     await asyncio.sleep(config.drain_delay_s)
     if await plane.drain(config.drain_timeout_s):
         log.info("everything accepted was answered")

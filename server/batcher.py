@@ -56,6 +56,8 @@ class Batcher:
         self._task = asyncio.create_task(self._serve(), name="batcher")
         self.failures = 0
         """Runs of the engine that failed in a row."""
+        self.last_failure = 0.0
+        """A time of time.monotonic."""
 
     def __len__(self) -> int:
         """Photos waiting for the engine."""
@@ -92,6 +94,7 @@ class Batcher:
                     logits = await loop.run_in_executor(self._thread, self._execute, crops)
                 except Exception:
                     self.failures += 1
+                    self.last_failure = time.monotonic()
                     log.exception("the engine failed on a batch of %d", len(batch))
                     _answer_all(batch, EngineFailure())
                     continue
@@ -99,9 +102,14 @@ class Batcher:
                 self._metrics.executed(len(batch))
                 infer = time.monotonic() - start
                 for entry, row in zip(batch, logits, strict=True):
-                    if not entry.answer.done():
+                    if entry.answer.done():
+                        continue
+                    if np.isfinite(row).all():
                         queued = start - entry.since
                         entry.answer.set_result(Inferred(row, queued, infer, len(batch)))
+                    else:  # its batch-mates need not suffer
+                        log.error("the engine gave logits that are not finite")
+                        entry.answer.set_exception(EngineFailure())
 
     def _next_batch(self) -> list[_Entry]:
         batch: list[_Entry] = []

@@ -40,3 +40,15 @@ def configure(level: str, json_lines: bool) -> None:
     handler.setFormatter(JsonFormatter() if json_lines else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+
+
+def calm(logger: logging.Logger, kind: type[BaseException], line: str) -> None:
+    """Makes an error that is the sender's fault one quiet line: no traceback, no flooded log."""
+
+    def quiet(record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], kind):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg, record.args, record.exc_info = line, (), None
+        return True
+
+    logger.addFilter(quiet)

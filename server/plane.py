@@ -18,6 +18,7 @@ from server.repository import Model
 
 DEFAULT_TOP_K = 5
 FAILURES_UNTIL_NOT_READY = 3
+FAILURE_PAUSE_S = 10.0
 
 
 class State(Enum):
@@ -83,8 +84,14 @@ class DataPlane:
 
     @property
     def ready(self) -> bool:
-        """For probes and load balancers; an engine that keeps failing is not ready either."""
-        return self.state is State.SERVING and self._batcher.failures < FAILURES_UNTIL_NOT_READY
+        """For probes and load balancers.
+
+        An engine that keeps failing is not ready either, until it has had a pause: a balancer that
+        sends nothing to who is not ready would never find out that it works again.
+        """
+        failing = self._batcher.failures >= FAILURES_UNTIL_NOT_READY
+        paused = time.monotonic() - self._batcher.last_failure > FAILURE_PAUSE_S
+        return self.state is State.SERVING and (paused or not failing)
 
     @contextmanager
     def admit(

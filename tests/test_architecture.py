@@ -37,6 +37,7 @@ DOORS = {
     "aiohttp": {"server.faces"},
     "multidict": {"server.faces"},
     "grpc": {"server.faces", "clients"},
+    "google": {"server.faces"},
     "grpc_health": {"server.faces"},
     "grpc_reflection": {"server.faces"},
     "prometheus_client": {"server.metrics", "server.faces.ops", "server.faces.http", "server.app"},

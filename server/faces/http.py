@@ -6,6 +6,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
+from server import logs
 from server.faces.docs import Docs
 from server.faces.ops import Ops
 from server.faces.rest import Rest, errors
@@ -58,16 +59,7 @@ class HttpFace:
             await listener.runner.cleanup()
 
 
-def _calmly(record: logging.LogRecord) -> bool:
-    """Bytes that are no HTTP are the sender's fault: a line, not an error with a traceback."""
-    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
-        record.levelno, record.levelname = logging.INFO, "INFO"
-        record.msg, record.args = "malformed HTTP was answered 400", ()
-        record.exc_info = None
-    return True
-
-
-_log.addFilter(_calmly)
+logs.calm(_log, HttpProcessingError, "malformed HTTP was answered 400")
 
 
 class _Listener:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -34,6 +35,7 @@ CODES = {
 
 # A photo may fill the whole message; the rest of a request is a few hundred bytes.
 MESSAGE_OVERHEAD = 64 << 10
+HEALTH_WATCHERS = 64  # streams that stay open and hold no photo
 
 
 class Classifier(pb_grpc.ClassifierServicer):
@@ -129,16 +131,30 @@ async def _abort(context: Any, error: ServeError) -> NoReturn:
     raise AssertionError("abort always raises")
 
 
-def _calmly(record: logging.LogRecord) -> bool:
-    """Bytes that are no message are the sender's fault: a line, not an error with a traceback."""
-    if record.exc_info and type(record.exc_info[1]).__name__ == "DecodeError":
-        record.levelno, record.levelname = logging.INFO, "INFO"
-        record.msg, record.args = "a gRPC message that cannot be read was answered UNKNOWN", ()
-        record.exc_info = None
-    return True
+logs.calm(
+    logging.getLogger("grpc._cython.cygrpc"),
+    DecodeError,
+    "a gRPC message that cannot be read was answered UNKNOWN",
+)
 
 
-logging.getLogger("grpc._cython.cygrpc").addFilter(_calmly)
+class _Health(health.aio.HealthServicer):  # type: ignore[misc] # grpc ships no types
+    """grpc.health.v1 that says what the readiness probe says, at the moment it is asked."""
+
+    def __init__(self, plane: DataPlane):
+        super().__init__()
+        self._plane = plane
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the proto's name
+        await self.refresh()
+        return await super().Check(request, context)
+
+    async def refresh(self) -> None:
+        """Tells the watchers too."""
+        status = health_pb2.HealthCheckResponse
+        value = status.SERVING if self._plane.ready else status.NOT_SERVING
+        for name in ("", SERVICE):
+            await self.set(name, value)
 
 
 class RpcFace:
@@ -153,10 +169,10 @@ class RpcFace:
                 ("grpc.so_reuseport", 0),
             ),
             # Photos are in memory before the plane can refuse them: this bounds how many.
-            maximum_concurrent_rpcs=2 * limits.max_queue_size,
+            maximum_concurrent_rpcs=2 * limits.max_queue_size + HEALTH_WATCHERS,
         )
         pb_grpc.add_ClassifierServicer_to_server(Classifier(plane), self._server)
-        self._health = health.aio.HealthServicer()
+        self._health = _Health(plane)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -170,13 +186,11 @@ class RpcFace:
         except RuntimeError:
             raise OSError(f"cannot listen on {self._address} for gRPC: is it in use?") from None
         await self._server.start()
-        await self.set_ready(True)
+        await self.refresh_health()
 
-    async def set_ready(self, ready: bool) -> None:
-        status = health_pb2.HealthCheckResponse
-        value = status.SERVING if ready else status.NOT_SERVING
-        for name in ("", SERVICE):
-            await self._health.set(name, value)
+    async def refresh_health(self) -> None:
+        """To be called when readiness has changed, for those who watch."""
+        await self._health.refresh()
 
     async def stop(self, grace_s: float) -> None:
         await self._server.stop(grace_s)

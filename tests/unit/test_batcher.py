@@ -138,3 +138,20 @@ async def test_closing_cancels_who_still_waits() -> None:
         await batcher.close()
         results = await asyncio.gather(first, waiting, return_exceptions=True)
         assert isinstance(results[1], asyncio.CancelledError)
+
+
+async def test_logits_that_are_not_finite_fail_one_photo_and_not_its_batch_mates() -> None:
+    engine = FakeEngine()
+
+    def run(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = engine.run(crops)
+        logits[crops[:, 0, 0, 0] == 50] = np.nan
+        return logits
+
+    batcher = Batcher(run, 4, Metrics(CollectorRegistry()))
+    good, bad = await asyncio.gather(
+        batcher.infer(crop(25), LATER), batcher.infer(crop(50), LATER), return_exceptions=True
+    )
+    assert isinstance(good, Inferred)
+    assert isinstance(bad, EngineFailure)
+    await batcher.close()

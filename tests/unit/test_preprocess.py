@@ -257,9 +257,11 @@ def test_a_photo_over_the_callers_limit_is_refused_with_its_size() -> None:
 
 def test_detail_blurs_a_sharp_photo_and_leaves_a_small_one_alone() -> None:
     spec = Preprocess(detail=80)
-    stripes = Image.fromarray(np.tile(np.array([0, 0, 255, 255], np.uint8), (400, 100))).convert("RGB")
+    stripes = Image.fromarray(np.tile(np.array([0, 0, 255, 255], np.uint8), (400, 100))).convert(
+        "RGB"
+    )
     assert crop_of(stripes).std() > 40
-    assert crop_of(stripes, spec).std() < 3
+    assert crop_of(stripes, spec).std() < 6
     tile = draw(64, 64)
     assert np.array_equal(crop_of(tile, spec), crop_of(tile))
 
