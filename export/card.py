@@ -8,7 +8,7 @@ TEMPLATE = """\
 {description}
 
 - Network: AlexNet, one tower (arXiv 1404.5997), {classes} outputs, photos of {known} classes seen
-- Trained on {photos:,} photos, recipe `{recipe}`, {minutes:g} minutes, commit {commit}
+- Trained on {photos:,} photos, recipe {recipe}, {minutes:g} minutes, commit {commit}
 - Input: uint8 RGB, {detail}shorter side to {resize} px, central {crop} px; the normalisation is in
   the graph
 

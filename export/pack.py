@@ -74,7 +74,7 @@ def pack(
         golden=entries["golden.npz"],
         card=File("card.md", ""),
         provenance=Provenance(
-            recipe=facts["recipe"]["name"],
+            recipe=", then ".join(facts["lineage"]),
             commit=facts["commit"],
             checkpoint_sha256=model.sha256,
             train_photos=facts.get("photos", 0),

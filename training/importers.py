@@ -65,7 +65,7 @@ def _torchvision(path: Path) -> Model:
     network = _network(state, path)
     if network.classes != 1000:
         raise CheckpointError(f"{path} has {network.classes} classes; ImageNet has 1000")
-    facts = {"recipe": {"name": "torchvision"}, "commit": "unknown"}
+    facts = {"lineage": ["torchvision"], "commit": "unknown"}
     labels = Labels.imagenet()
     digest = sha256(path.read_bytes())
     return Model(network, IMAGENET_MEAN, IMAGENET_STD, labels, len(labels), facts, digest)

@@ -42,6 +42,8 @@ class Training:
         self.epoch = 0
         self.steps_per_epoch = len(train) // recipe.batch
         self.seconds = 0.0
+        self.lineage = [recipe.name]
+        """The recipes that these weights went through, this one last."""
 
     def fit(self, val_sources: list[Path]) -> Accuracy:
         """Trains the epochs that are left, scoring each on the validation photos."""
@@ -132,6 +134,7 @@ class Training:
         facts = {
             "arch": "alexnet",
             "recipe": self.recipe.to_json(),
+            "lineage": self.lineage,
             "labels": self.data.labels.to_tsv(),
             "known": self.data.known,
             "photos": len(self.data),
@@ -148,18 +151,26 @@ class Training:
         state = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         for name, parameter in self.network.named_parameters():
             state[f"momentum.{name}"] = self.optimizer.state[parameter]["momentum_buffer"]
-        facts = {"recipe": self.recipe.to_json(), "epoch": self.epoch, "seconds": self.seconds}
+        facts = {
+            "recipe": self.recipe.to_json(),
+            "lineage": self.lineage,
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+        }
         Checkpoint(state, facts).save(self.run / "last.safetensors")
         row = {"epoch": self.epoch, "loss": loss, **result._asdict(), "seconds": seconds}
         with (self.run / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
     def init(self, path: Path) -> None:
-        """Takes the weights, and nothing else, of a `last.safetensors`; raises CheckpointError."""
+        """Takes the weights of a `last.safetensors`, not its momentum; raises CheckpointError."""
+        checkpoint = Checkpoint.load(path)
         try:
-            self.network.load_state_dict(Checkpoint.load(path).part("network"))
+            self.network.load_state_dict(checkpoint.part("network"))
         except RuntimeError as error:
             raise CheckpointError(f"{path} does not fit this network: {error}") from None
+        self.lineage = [*checkpoint.facts["lineage"], self.recipe.name]
+        self.seconds = checkpoint.facts["seconds"]
 
     def resume(self) -> None:
         """Goes on from the run folder's checkpoint; raises CheckpointError, ValueError."""
@@ -175,7 +186,8 @@ class Training:
             # In the parameter's own memory layout: the fused step goes through both as they lie.
             buffer = torch.empty_like(parameter, requires_grad=False).copy_(momentum[name])
             self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        self.epoch, self.seconds = checkpoint.facts["epoch"], checkpoint.facts["seconds"]
+        facts = checkpoint.facts
+        self.epoch, self.seconds, self.lineage = facts["epoch"], facts["seconds"], facts["lineage"]
 
 
 def _soft_targets(data: Dataset, smoothing: float) -> Tensor:

@@ -140,6 +140,8 @@ def test_a_run_can_start_from_the_weights_of_another(
     weights = zip(first.network.parameters(), second.network.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in weights)
     assert (second.epoch, second.optimizer.state) == (0, {})
+    assert second.lineage == ["smoke", "smoke"]
+    assert second.seconds == first.seconds
     assert second.fit([photos / "val"]).photos == 20
     with pytest.raises(CheckpointError, match="does not fit"):
         Training(replace(SMOKE, batch_norm=False), train, run).init(run / "last.safetensors")
