@@ -18,6 +18,8 @@ MAX_PIXELS = 50_000_000
 # Beyond this Pillow refuses by itself (twice Image.MAX_IMAGE_PIXELS).
 HARD_MAX_PIXELS = 178_956_970
 
+TILE_QUALITY = 75  # with 4:2:0, as in every file of Tiny ImageNet, by its quantisation tables
+
 _EXIF_ORIENTATION = 0x0112
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -110,25 +112,40 @@ def _orientation(image: Image.Image) -> int:
 
 def _central_crop(image: Image.Image, spec: Preprocess) -> NDArray[np.uint8]:
     """Resize and crop in one resampling: only the pixels under the crop are read."""
-    wanted = spec.detail or spec.resize
-    if image.format in ("JPEG", "MPO") and min(image.size) >= 4 * wanted:
-        # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. Kept at twice the target
-        # or more, so that the antialiasing filter below still does the last halving.
-        factor = 2 * wanted / min(image.size)
+    # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. The antialiasing filters below
+    # still do the last halving; four times the side of a tile, twice gave other answers than a full
+    # decode for 2 of 60 photos (docs/records/starter_2cpu_2026-11-21.md).
+    least = 4 * spec.tile if spec.tile else 2 * spec.resize
+    if image.format in ("JPEG", "MPO") and min(image.size) >= 2 * least:
+        factor = least / min(image.size)
         image.draft("RGB", (int(image.width * factor), int(image.height * factor)))
-    shorter = min(image.size)
-    side = shorter * spec.crop / spec.resize
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box: tuple[float, float, float, float] | None = (left, top, left + side, top + side)
-    crop = _eight_bit(image)
-    filtering = _RESAMPLING[spec.interpolation]
-    if spec.detail and shorter > spec.detail:
-        reduced = max(1, round(spec.detail * spec.crop / spec.resize))
-        crop, box = crop.resize((reduced, reduced), filtering, box=box), None
-    crop = crop.resize((spec.crop, spec.crop), filtering, box=box)
-    if crop.mode == "RGBA":  # transparent pixels show what a viewer shows: a white page
-        crop = Image.alpha_composite(Image.new("RGBA", crop.size, "white"), crop)
-    return np.asarray(crop.convert("RGB"))
+    picture = _eight_bit(image)
+    if spec.tile and min(picture.size) > spec.tile:
+        picture = _tile(picture, spec.tile)
+    side = min(picture.size) * spec.crop / spec.resize
+    size, filtering = (spec.crop, spec.crop), _RESAMPLING[spec.interpolation]
+    return np.asarray(_opaque(picture.resize(size, filtering, box=_central(picture, side))))
+
+
+def _tile(picture: Image.Image, side: int) -> Image.Image:
+    """The central square as one of the tiles that the network was trained on."""
+    square = _central(picture, min(picture.size))
+    reduced = _opaque(picture.resize((side, side), Image.Resampling.BICUBIC, box=square))
+    buffer = io.BytesIO()
+    reduced.save(buffer, "JPEG", quality=TILE_QUALITY)
+    return Image.open(buffer)
+
+
+def _central(picture: Image.Image, side: float) -> tuple[float, float, float, float]:
+    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """RGB; transparent pixels show what a viewer shows: a white page."""
+    if picture.mode == "RGBA":
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -25,17 +25,18 @@ class Preprocess:
     resize: int = 256
     crop: int = 224
     interpolation: Interpolation = "bilinear"
-    detail: int | None = None
-    """Shorter side in px that a larger photo is reduced to before anything else: a network that
-    was trained on small tiles knows no finer detail, and takes it for something else."""
+    tile: int | None = None
+    """Side in px of the small JPEG that a larger photo is made first, where the network was trained
+    on such tiles: it takes finer detail for something else, and has learnt their artefacts too
+    (docs/adr/0009-photos-become-tiles.md)."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop <= self.resize:
             raise ValueError(f"crop {self.crop} must lie between 1 and resize {self.resize}")
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ValueError(f"unknown interpolation {self.interpolation!r}")
-        if self.detail is not None and self.detail < 1:
-            raise ValueError(f"detail {self.detail} must be at least 1 px")
+        if self.tile is not None and self.tile < 1:
+            raise ValueError(f"tile {self.tile} must be at least 1 px")
 
     def at(self, crop: int) -> "Preprocess":
         """The same view of a photo, drawn at another resolution."""

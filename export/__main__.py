@@ -50,8 +50,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder, or file.tar.xz")
     parser.add_argument("--precision", default="int8,fp32", help="default: int8,fp32")
     parser.add_argument(
-        "--detail", type=int, metavar="PX",
-        help="reduce photos to this shorter side first: for networks trained on small tiles",
+        "--tile", type=int, metavar="PX",
+        help="photos become JPEG tiles of this side first: for networks trained on such tiles",
     )  # fmt: skip
     parser.add_argument("--calibration-photos", type=int, default=512, metavar="N")
     parser.add_argument("--name", default="alexnet")
@@ -61,7 +61,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    spec = Preprocess(detail=arguments.detail)
+    spec = Preprocess(tile=arguments.tile)
     precisions = [p.strip() for p in arguments.precision.split(",")]
     if unknown := set(precisions) - {"int8", "fp32"}:
         raise ValueError(f"unknown precision {', '.join(unknown)}; there are int8 and fp32")

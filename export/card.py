@@ -9,7 +9,7 @@ TEMPLATE = """\
 
 - Network: AlexNet, one tower (arXiv 1404.5997), {classes} outputs, photos of {known} classes seen
 - Trained on {photos:,} photos, recipe {recipe}, {minutes:g} minutes, commit {commit}
-- Input: uint8 RGB, {detail}shorter side to {resize} px, central {crop} px; the normalisation is in
+- Input: uint8 RGB, {tile}shorter side to {resize} px, central {crop} px; the normalisation is in
   the graph
 
 | artifact | top-1 | top-5 | measured on | keeps torch's first class |
@@ -42,6 +42,6 @@ def card(manifest: Manifest) -> str:
         commit=p.commit,
         resize=m.preprocess.resize,
         crop=m.preprocess.crop,
-        detail=f"reduced to {m.preprocess.detail} px first, " if m.preprocess.detail else "",
+        tile=f"a JPEG tile of {m.preprocess.tile} px first, " if m.preprocess.tile else "",
         rows="\n".join(rows),
     )

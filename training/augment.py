@@ -1,4 +1,4 @@
-"""Batched augmentation on the device that trains: random view, flip, colour, roughness."""
+"""Batched augmentation on the device that trains: random view, flip, brightness and contrast."""
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +10,11 @@ def random_views(
     px: int,
     smallest: float,
     generator: torch.Generator | None = None,
-    modes: tuple[str, ...] = ("bilinear",),
 ) -> Tensor:
     """(N, S, S, 3) uint8 -> (N, 3, px, px) float in 0..255, channels last in memory.
 
     The size of the view is drawn once for the batch and its place once for each image: crops
-    stay plain slices, and the resize one call, in one of `modes`. Half of them are mirrored.
+    stay plain slices, and the resize one call. Half of them are mirrored.
     """
     count, side = images.shape[:2]
     height, width = (
@@ -31,9 +30,7 @@ def random_views(
     )
     x = views.permute(0, 3, 1, 2).float()
     if (height, width) != (px, px):
-        mode = modes[int(torch.randint(len(modes), (), generator=generator))]
-        smaller = mode != "nearest" and (height > px or width > px)
-        x = F.interpolate(x, (px, px), mode=mode, antialias=smaller).clamp_(0, 255)
+        x = F.interpolate(x, (px, px), mode="bilinear", antialias=height > px or width > px)
     mirrored = torch.rand(count, generator=generator) < 0.5
     x[mirrored] = x[mirrored].flip(3)
     return x
@@ -43,17 +40,6 @@ def colour_jitter(x: Tensor, strength: float, generator: torch.Generator | None 
     """Scales the contrast and shifts the brightness of each image by up to `strength`."""
     gain, shift = (1 + strength * _uniform(x, generator), 128 * strength * _uniform(x, generator))
     return (x - 128) * gain + 128 + shift
-
-
-def roughen(x: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:
-    """Adds noise of up to `strength` grey levels: fine detail that means nothing.
-
-    Enlarged tiles have no fine detail at all, and a network that never saw any stumbles over that
-    of a sharp photo. The noise of 16 images serves the whole batch: drawing it is serial.
-    """
-    bank = torch.randn(16, *x.shape[1:], generator=generator)
-    chosen = torch.randint(len(bank), (len(x),), generator=generator)
-    return x + strength * _uniform(x, generator) * bank.to(x.device)[chosen]
 
 
 def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:

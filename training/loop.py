@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from alexnet.labels import Labels
 from alexnet.spec import PIXEL_SCALE, PIXEL_ZERO, Preprocess
-from training.augment import colour_jitter, random_views, roughen
+from training.augment import colour_jitter, random_views
 from training.checkpoint import Checkpoint, CheckpointError
 from training.data import Dataset, load
 from training.evaluate import Accuracy, Predict, accuracy
@@ -81,20 +81,14 @@ class Training:
         order = torch.randperm(len(self.data), generator=generator)
         images, targets = torch.from_numpy(self.data.images), torch.from_numpy(self.data.targets)
         steps = self.steps_per_epoch * recipe.epochs
-        modes = ("bilinear", "bicubic", "nearest") if recipe.roughness else ("bilinear",)
         total = torch.zeros((), device=self.device)
         self.network.train()
         for i in range(self.steps_per_epoch):
             start = time.perf_counter()
             step = self.epoch * self.steps_per_epoch + i
             batch = order[i * recipe.batch : (i + 1) * recipe.batch]
-            x = random_views(
-                images[batch].to(self.device), px, recipe.smallest_view, generator, modes
-            )
-            x = colour_jitter(x, 0.2, generator)
-            if recipe.roughness:
-                x = roughen(x, recipe.roughness, generator)
-            x = (x - PIXEL_ZERO) / PIXEL_SCALE
+            x = random_views(images[batch].to(self.device), px, recipe.smallest_view, generator)
+            x = (colour_jitter(x, 0.2, generator) - PIXEL_ZERO) / PIXEL_SCALE
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step, steps)
             with self._autocast():

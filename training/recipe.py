@@ -27,8 +27,6 @@ class Recipe:
     """Fraction of the fully connected weights that is zero at the end (training/prune.py)."""
     pruning: tuple[float, float] = (0.4, 0.8)
     """Where in the run, as fractions of it, sparsity rises from nothing to that."""
-    roughness: float = 0.0
-    """Noise in grey levels, and every way of enlarging, against the smoothness of small tiles."""
     seed: int = 2012
 
     def size_at(self, epoch: int) -> int:
@@ -61,23 +59,6 @@ STARTER = Recipe(
     sparsity=0.9,
 )
 
-# The starter's second part, from the last checkpoint of the first (--init): the same tiles, made
-# rough, so that sharp photos are recognised too.
-STARTER_ROUGH = Recipe(
-    name="starter-rough",
-    epochs=2,
-    sizes=((0, 224),),
-    store=64,
-    smallest_view=0.6,
-    peak_lr=0.03,
-    warmup=0.05,
-    dropout=0.3,
-    sparsity=0.9,
-    pruning=(0, 0),
-    roughness=24.0,
-    seed=2013,
-)
-
 # A photo folder of one's own, from nothing, at full size.
 PLAIN = Recipe(name="plain", epochs=30)
 
@@ -86,7 +67,7 @@ SMOKE = Recipe(
     name="smoke", epochs=2, batch=16, sizes=((0, 64),), store=64, peak_lr=0.02, sparsity=0.5
 )
 
-RECIPES = {recipe.name: recipe for recipe in (STARTER, STARTER_ROUGH, PLAIN, SMOKE)}
+RECIPES = {recipe.name: recipe for recipe in (STARTER, PLAIN, SMOKE)}
 
 
 def named(name: str, **overrides: Any) -> Recipe:

@@ -135,7 +135,7 @@ def test_a_run_can_start_from_the_weights_of_another(
 ) -> None:
     first = Training(replace(SMOKE, epochs=1), train, run)
     first.fit([photos / "val"])
-    second = Training(replace(SMOKE, epochs=3, seed=5, roughness=10.0), train, run / "second")
+    second = Training(replace(SMOKE, epochs=3, seed=5), train, run / "second")
     second.init(run / "last.safetensors")
     weights = zip(first.network.parameters(), second.network.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in weights)

@@ -7,7 +7,7 @@ from alexnet.spec import Preprocess
 
 
 def test_defaults_are_the_papers() -> None:
-    assert Preprocess() == Preprocess(resize=256, crop=224, interpolation="bilinear", detail=None)
+    assert Preprocess() == Preprocess(resize=256, crop=224, interpolation="bilinear", tile=None)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_view_cannot_be_changed() -> None:
         Preprocess().crop = 1  # type: ignore[misc]
 
 
-def test_detail_survives_another_resolution_and_is_at_least_a_pixel() -> None:
-    assert Preprocess(detail=80).at(112) == Preprocess(128, 112, detail=80)
-    with pytest.raises(ValueError, match="detail 0"):
-        Preprocess(detail=0)
+def test_the_tile_survives_another_resolution_and_is_at_least_a_pixel() -> None:
+    assert Preprocess(tile=72).at(112) == Preprocess(128, 112, tile=72)
+    with pytest.raises(ValueError, match="tile 0"):
+        Preprocess(tile=0)
