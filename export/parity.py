@@ -52,16 +52,11 @@ def compare(precision: str, reference: NDArray[np.float32], logits: NDArray[np.f
     return parity
 
 
-def open_session(onnx: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-
-
 def predictor(onnx: bytes) -> Predict:
     """uint8 crops -> logits through ONNX Runtime on the CPU."""
-    session = open_session(onnx)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 
     def predict(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = session.run([OUTPUT_NAME], {INPUT_NAME: crops})[0]

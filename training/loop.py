@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from alexnet.labels import Labels
 from alexnet.spec import PIXEL_SCALE, PIXEL_ZERO, Preprocess
 from training.augment import colour_jitter, random_views
 from training.checkpoint import Checkpoint, CheckpointError
@@ -50,6 +49,7 @@ class Training:
         recipe = self.recipe
         work = [recipe.size_at(e) ** 2 * self.steps_per_epoch for e in range(recipe.epochs)]
         val = load(val_sources, self._view(), self.data.labels)
+        result: Accuracy | None = None
         with tqdm(
             total=sum(work),
             initial=sum(work[: self.epoch]),
@@ -65,7 +65,8 @@ class Training:
                 self.epoch += 1
                 self._record(loss, result, time.perf_counter() - start)
                 bar.write(f"epoch {self.epoch}/{recipe.epochs}: loss {loss:.3f}, {result}")
-        result = accuracy(self.predictor(), val)
+        if result is None:  # a finished run was resumed
+            result = accuracy(self.predictor(), val)
         self.model(result).save(self.run / "model.safetensors")
         return result
 
@@ -201,8 +202,3 @@ def _commit() -> str:
         cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return git.stdout.strip() or "unknown"
-
-
-def labels_of(facts: dict[str, Any]) -> Labels:
-    """The class list a model's facts carry."""
-    return Labels.from_tsv(facts["labels"])

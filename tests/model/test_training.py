@@ -18,7 +18,7 @@ from training.__main__ import main
 from training.checkpoint import Checkpoint, CheckpointError
 from training.data import Dataset, load
 from training.evaluate import Accuracy, accuracy
-from training.loop import Training, labels_of
+from training.loop import Training
 from training.network import AlexNet, Deployable
 from training.recipe import SMOKE, Recipe, named
 
@@ -80,7 +80,7 @@ def test_the_smoke_recipe_learns_colours_and_writes_a_model(photos: Path, run: P
 
     model = Checkpoint.load(run / "model.safetensors")
     assert Recipe.from_json(model.facts["recipe"]) == recipe
-    assert labels_of(model.facts) == training.data.labels
+    assert Labels.from_tsv(model.facts["labels"]) == training.data.labels
     assert (model.facts["arch"], model.facts["known"]) == ("alexnet", [0, 1, 2, 3])
     assert (model.facts["photos"], model.facts["accuracy"]) == (48, result._asdict())
 
