@@ -41,6 +41,7 @@ class Training:
         self.epoch = 0
         self.steps_per_epoch = len(train) // recipe.batch
         self.seconds = 0.0
+        self.commit = _commit()  # now: by the end of the run the checkout may have moved on
         self.lineage = [recipe.name]
         """The recipes that these weights went through, this one last."""
 
@@ -137,7 +138,7 @@ class Training:
             "mean": [PIXEL_ZERO] * 3,
             "std": [PIXEL_SCALE] * 3,
             "train_minutes": round(self.seconds / 60, 1),
-            "commit": _commit(),
+            "commit": self.commit,
         }
         plain = fold_batch_norm(self.network)
         return Checkpoint({f"network.{k}": v for k, v in plain.state_dict().items()}, facts)

@@ -48,7 +48,7 @@ class Recipe:
 
 
 # The starter that `make serve` serves: Tiny ImageNet, 200 classes, 64 px tiles.
-# Expect 45 % top-1 / 72 % top-5 of the 200 in 53 minutes on two cores with AMX.
+# Expect 45 % top-1 / 72 % top-5 of the 200: 72 minutes on two busy cores with AMX (docs/records/).
 STARTER = Recipe(
     name="starter",
     epochs=11,
