@@ -1,4 +1,4 @@
-"""Batched augmentation on the device that trains: random view, flip, brightness and contrast."""
+"""Batched augmentation on the device that trains: view, flip, colour, sharpness, grain."""
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,13 @@ def random_views(
     px: int,
     smallest: float,
     generator: torch.Generator | None = None,
+    filters: tuple[str, ...] = ("bilinear",),
 ) -> Tensor:
     """(N, S, S, 3) uint8 -> (N, 3, px, px) float in 0..255, channels last in memory.
 
-    The size of the view is drawn once for the batch and its place once for each image: crops
-    stay plain slices, and the resize one call. Half of them are mirrored.
+    The size of the view is drawn once for the batch, as is the filter that resizes it, and its
+    place once for each image: crops stay plain slices, and the resize one call. Half of them are
+    mirrored.
     """
     count, side = images.shape[:2]
     height, width = (
@@ -30,16 +32,33 @@ def random_views(
     )
     x = views.permute(0, 3, 1, 2).float()
     if (height, width) != (px, px):
-        x = F.interpolate(x, (px, px), mode="bilinear", antialias=height > px or width > px)
+        kernel = filters[int(torch.randint(len(filters), (1,), generator=generator))]
+        smooth = kernel != "nearest" and (height > px or width > px)
+        x = F.interpolate(x, (px, px), mode=kernel, antialias=smooth)
     mirrored = torch.rand(count, generator=generator) < 0.5
     x[mirrored] = x[mirrored].flip(3)
     return x
 
 
 def colour_jitter(x: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:
-    """Scales the contrast and shifts the brightness of each image by up to `strength`."""
+    """Scales contrast and shifts brightness of each image by up to `strength`, in place."""
     gain, shift = (1 + strength * _uniform(x, generator), 128 * strength * _uniform(x, generator))
-    return (x - 128) * gain + 128 + shift
+    return x.sub_(128).mul_(gain).add_(128 + shift)
+
+
+def texture(
+    x: Tensor, sharpness: float, grain: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Makes fine detail unreliable, in place: one batch is sharpened or blurred, the next noisy.
+
+    The difference of each image from itself at half the resolution is scaled by up to
+    1 +- `sharpness`; or uniform noise of up to `grain` grey levels is added.
+    """
+    if torch.rand((), generator=generator) < 0.5:
+        soft = F.interpolate(F.avg_pool2d(x, 2), x.shape[2:], mode="bilinear")
+        return x.sub_(soft).mul_(1 + sharpness * _uniform(x, generator)).add_(soft)
+    noise = torch.empty_like(x).uniform_(-1, 1, generator=generator)
+    return x.addcmul_(noise, grain / 2 * (1 + _uniform(x, generator)))
 
 
 def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:

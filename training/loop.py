@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from alexnet.spec import PIXEL_SCALE, PIXEL_ZERO, Preprocess
-from training.augment import colour_jitter, random_views
+from training.augment import colour_jitter, random_views, texture
 from training.checkpoint import Checkpoint, CheckpointError
 from training.data import Dataset, load
 from training.evaluate import Accuracy, Predict, accuracy
@@ -89,8 +89,11 @@ class Training:
             start = time.perf_counter()
             step = self.epoch * self.steps_per_epoch + i
             batch = order[i * recipe.batch : (i + 1) * recipe.batch]
-            x = random_views(images[batch].to(self.device), px, recipe.smallest_view, generator)
-            x = (colour_jitter(x, 0.2, generator) - PIXEL_ZERO) / PIXEL_SCALE
+            x = images[batch].to(self.device)
+            x = random_views(x, px, recipe.smallest_view, generator, recipe.filters)
+            if recipe.sharpness or recipe.grain:
+                x = texture(x, recipe.sharpness, recipe.grain, generator)
+            x = colour_jitter(x, 0.2, generator).sub_(PIXEL_ZERO).div_(PIXEL_SCALE)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step, steps)
             with self._autocast():

@@ -15,6 +15,12 @@ class Recipe:
     """Side in px at which photos are packed; 256 as in the paper, section 2."""
     smallest_view: float = 0.5
     """Random crops span this fraction of the stored side, up to all of it."""
+    filters: tuple[str, ...] = ("bilinear",)
+    """What enlarges or reduces the views, one of them for each batch."""
+    sharpness: float = 0.0
+    """How far views are blurred or sharpened (training/augment.py)."""
+    grain: float = 0.0
+    """Grey levels of noise at most."""
     peak_lr: float = 0.15
     warmup: float = 0.1
     """Fraction of the run in which the learning rate rises; after it, linear to zero."""
@@ -43,6 +49,7 @@ class Recipe:
                 **data,
                 "sizes": tuple((e, px) for e, px in data["sizes"]),
                 "pruning": tuple(data["pruning"]),
+                "filters": tuple(data["filters"]),
             }
         )
 
@@ -59,6 +66,22 @@ STARTER = Recipe(
     sparsity=0.9,
 )
 
+# The starter, continued (--init) for photos that are sharper than the tiles it has seen, and that
+# never went through their JPEG: whatever a filter, a lens or a sensor adds must not matter.
+SHARP = Recipe(
+    name="starter-sharp",
+    epochs=9,
+    sizes=((0, 128), (5, 176), (7, 224)),
+    store=64,
+    smallest_view=0.6,
+    filters=("bilinear", "bicubic", "nearest"),
+    sharpness=1.0,
+    grain=40.0,
+    peak_lr=0.08,
+    dropout=0.3,
+    sparsity=0.9,
+)
+
 # A photo folder of one's own, from nothing, at full size.
 PLAIN = Recipe(name="plain", epochs=30)
 
@@ -67,7 +90,7 @@ SMOKE = Recipe(
     name="smoke", epochs=2, batch=16, sizes=((0, 64),), store=64, peak_lr=0.02, sparsity=0.5
 )
 
-RECIPES = {recipe.name: recipe for recipe in (STARTER, PLAIN, SMOKE)}
+RECIPES = {recipe.name: recipe for recipe in (STARTER, SHARP, PLAIN, SMOKE)}
 
 
 def named(name: str, **overrides: Any) -> Recipe:
