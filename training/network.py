@@ -1,43 +1,130 @@
-"""The one-tower AlexNet, as torchvision has it, with batch norm as a training aid.
+"""The AlexNets, each written as the list of its layers.
 
-`alexnet` is Krizhevsky's "One weird trick" network (arXiv 1404.5997): 61,100,840 parameters for
-1000 classes, parameter names and shapes as in torchvision's state dict. `alexnet-bn` adds batch
-norm after every layer but the last; `fold_batch_norm` turns it into a plain `alexnet` that
-computes the same function.
+`alexnet`            one tower (Krizhevsky, "One weird trick", arXiv 1404.5997), with torchvision's
+                     names and shapes: 61,100,840 parameters for 1000 classes
+`alexnet-bn`         the same with batch norm after every layer but the last; folds into `alexnet`
+`alexnet2012`        two columns, as the code of 2012 has them (its net 145): 60,965,224 parameters
+`alexnet2012-paper`  the same weights in the paper's order (ReLU, norm, pool) and initialisation
+`alexnet-caffe`      BVLC's reimplementation; only to import its weights
+
+docs/training.md says where code and paper disagree.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from alexnet.spec import PIXEL_SCALE, PIXEL_ZERO
+from training.layers import CrossMapNorm, SpatialNorm, UnscaledDropout
 
-# (output channels, kernel, stride, padding, followed by a max-pool 3/2)
-CONVOLUTIONS = (
-    (64, 11, 4, 2, True),
-    (192, 5, 1, 2, True),
-    (384, 3, 1, 1, False),
-    (256, 3, 1, 1, False),
-    (256, 3, 1, 1, True),
-)
 HIDDEN = 4096
 POOLED = 6
+Layers = list[nn.Module]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What tells one AlexNet from another."""
+
+    features: Callable[[], Layers]
+    batch_norm: bool = False
+    sigmas: tuple[float, ...] | None = None
+    """Standard deviation of each layer's first weights; None: torch's default."""
+    crop: int = 224
+    """Side in px of what it looks at."""
+
+    @property
+    def original(self) -> bool:
+        """Dropout where and how it was in 2012; torchvision drops one layer earlier."""
+        return self.sigmas is not None
+
+
+def _alexnet() -> Layers:
+    return [
+        nn.Conv2d(3, 64, 11, stride=4, padding=2), _relu(), _pool(),
+        nn.Conv2d(64, 192, 5, padding=2), _relu(), _pool(),
+        nn.Conv2d(192, 384, 3, padding=1), _relu(),
+        nn.Conv2d(384, 256, 3, padding=1), _relu(),
+        nn.Conv2d(256, 256, 3, padding=1), _relu(), _pool(),
+    ]  # fmt: skip
+
+
+def _alexnet2012() -> Layers:
+    return [
+        nn.ZeroPad2d((0, 3, 0, 3)),  # right and bottom: how the code gets 55 positions out of 224
+        nn.Conv2d(3, 96, 11, stride=4), CrossMapNorm(96, columns=2), _pool(), _relu(),
+        nn.Conv2d(96, 256, 5, padding=2, groups=2), _relu(),
+        CrossMapNorm(256, columns=2), SpatialNorm(), _pool(),
+        nn.Conv2d(256, 384, 3, padding=1), _relu(),
+        nn.Conv2d(384, 384, 3, padding=1, groups=2), _relu(),
+        nn.Conv2d(384, 256, 3, padding=1, groups=2), _pool(), _relu(),
+    ]  # fmt: skip
+
+
+def _alexnet2012_paper() -> Layers:
+    return [nn.ZeroPad2d((0, 3, 0, 3)), *_normalised(columns=2, k=2.0)]
+
+
+def _alexnet_caffe() -> Layers:
+    return _normalised(columns=1, k=1.0)
+
+
+def _normalised(columns: int, k: float) -> Layers:
+    """Convolution, ReLU, norm, pool, as the paper has them."""
+    return [
+        nn.Conv2d(3, 96, 11, stride=4), _relu(), CrossMapNorm(96, columns, k=k), _pool(),
+        nn.Conv2d(96, 256, 5, padding=2, groups=2), _relu(), CrossMapNorm(256, columns, k=k),
+        _pool(),
+        nn.Conv2d(256, 384, 3, padding=1), _relu(),
+        nn.Conv2d(384, 384, 3, padding=1, groups=2), _relu(),
+        nn.Conv2d(384, 256, 3, padding=1, groups=2), _relu(), _pool(),
+    ]  # fmt: skip
+
+
+def _relu() -> nn.ReLU:
+    return nn.ReLU(inplace=True)
+
+
+def _pool() -> nn.MaxPool2d:
+    return nn.MaxPool2d(3, 2)
+
+
+_PAPER = (0.01,) * 8
+_CODE = (0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01)
+_ONES = (1, 3, 4, 5, 6)  # layers whose biases start at 1 (section 5): conv2, conv4, conv5, fc6, fc7
+
+ARCHITECTURES = {
+    "alexnet": Architecture(_alexnet),
+    "alexnet-bn": Architecture(_alexnet, batch_norm=True),
+    "alexnet2012": Architecture(_alexnet2012, sigmas=_CODE),
+    "alexnet2012-paper": Architecture(_alexnet2012_paper, sigmas=_PAPER),
+    "alexnet-caffe": Architecture(_alexnet_caffe, sigmas=_PAPER, crop=227),
+}
 
 
 class AlexNet(nn.Module):
-    """(N, 3, H, W) normalised pixels -> (N, classes) logits, for any H and W of at least 63."""
+    """(N, 3, H, W) normalised pixels -> (N, classes) logits, for any H and W of at least 63.
 
-    def __init__(self, classes: int = 1000, *, batch_norm: bool = False, dropout: float = 0.5):
+    With `dropout` 0 it is plain: what is exported, and what `plain` makes of a trained one.
+    """
+
+    def __init__(self, classes: int = 1000, arch: str = "alexnet", *, dropout: float = 0.5):
         super().__init__()
-        self.batch_norm = batch_norm
-        self.features = nn.Sequential(*_convolutions(batch_norm))
+        architecture = ARCHITECTURES[arch]
+        self.arch = arch
+        features, classifier = architecture.features(), _classifier(classes, arch, dropout)
+        if architecture.batch_norm:
+            features, classifier = _batch_normed(features), _batch_normed(classifier)
+        self.features = nn.Sequential(*features)
         self.avgpool = nn.AdaptiveAvgPool2d(POOLED)
-        self.classifier = nn.Sequential(
-            nn.Dropout(dropout),
-            *_hidden(CONVOLUTIONS[-1][0] * POOLED**2, batch_norm),
-            nn.Dropout(dropout),
-            *_hidden(HIDDEN, batch_norm),
-            nn.Linear(HIDDEN, classes),
-        )
+        self.classifier = nn.Sequential(*classifier)
+        if architecture.sigmas:
+            for index, sigma in enumerate(architecture.sigmas):
+                layer = self.layers[index]
+                nn.init.normal_(layer.weight, std=sigma)
+                nn.init.constant_(layer.bias, float(index in _ONES))  # type: ignore[arg-type]
 
     @property
     def layers(self) -> list[nn.Conv2d | nn.Linear]:
@@ -56,54 +143,43 @@ class AlexNet(nn.Module):
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 
-def _convolutions(batch_norm: bool) -> list[nn.Module]:
-    modules: list[nn.Module] = []
-    channels = 3
-    for out, kernel, stride, padding, pooled in CONVOLUTIONS:
-        modules.append(nn.Conv2d(channels, out, kernel, stride, padding, bias=not batch_norm))
-        if batch_norm:
-            modules.append(nn.BatchNorm2d(out))
-        modules.append(nn.ReLU(inplace=True))
-        if pooled:
-            modules.append(nn.MaxPool2d(3, 2))
-        channels = out
-    return modules
+def _classifier(classes: int, arch: str, dropout: float) -> Layers:
+    inputs = 256 * POOLED**2
+    if ARCHITECTURES[arch].original:
+        return [
+            nn.Linear(inputs, HIDDEN), _relu(), UnscaledDropout(dropout),
+            nn.Linear(HIDDEN, HIDDEN), _relu(), UnscaledDropout(dropout),
+            nn.Linear(HIDDEN, classes),
+        ]  # fmt: skip
+    return [
+        nn.Dropout(dropout), nn.Linear(inputs, HIDDEN), _relu(),
+        nn.Dropout(dropout), nn.Linear(HIDDEN, HIDDEN), _relu(),
+        nn.Linear(HIDDEN, classes),
+    ]  # fmt: skip
 
 
-def _hidden(inputs: int, batch_norm: bool) -> list[nn.Module]:
-    linear = nn.Linear(inputs, HIDDEN, bias=not batch_norm)
-    return [linear, *([nn.BatchNorm1d(HIDDEN)] if batch_norm else []), nn.ReLU(inplace=True)]
-
-
-def fold_batch_norm(network: AlexNet) -> AlexNet:
-    """The plain network that computes what `network` computes in evaluation mode.
-
-    y = gamma (Wx - mean) / sqrt(var + eps) + beta, so W and the bias take the scale per output.
-    """
-    if not network.batch_norm:
-        return network
-    plain = AlexNet(network.classes).eval()
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d)]
-    with torch.no_grad():
-        for layer, norm, target in zip(network.layers, norms, plain.layers, strict=False):
-            state = norm.state_dict()
-            scale = state["weight"] / torch.sqrt(state["running_var"] + norm.eps)
-            weight = layer.weight * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
-            bias = state["bias"] - state["running_mean"] * scale
-            target.load_state_dict({"weight": weight, "bias": bias})
-        plain.layers[-1].load_state_dict(network.layers[-1].state_dict())
-    return plain
+def _batch_normed(layers: Layers) -> Layers:
+    """Batch norm between each layer with weights and its ReLU; it makes the bias idle."""
+    normed: Layers = []
+    for layer, following in zip(layers, [*layers[1:], None], strict=True):
+        normed.append(layer)
+        if isinstance(following, nn.ReLU):
+            layer.register_parameter("bias", None)
+            norm = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
+            normed.append(norm(len(layer.weight)))  # type: ignore[arg-type]
+    return normed
 
 
 class Deployable(nn.Module):
     """The network as it is served: (N, H, W, 3) uint8 pixels -> (N, classes) float32 logits.
 
-    `mean` and `std` are per channel on the 0-255 scale; they default to the project's own.
+    `network` is an AlexNet or a column of one. `mean` and `std` are per channel on the 0-255 scale;
+    they default to the project's own.
     """
 
     def __init__(
         self,
-        network: AlexNet,
+        network: nn.Module,
         mean: tuple[float, ...] = (PIXEL_ZERO,) * 3,
         std: tuple[float, ...] = (PIXEL_SCALE,) * 3,
     ):
@@ -116,4 +192,5 @@ class Deployable(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = (pixels.float() - self.mean) / self.std
-        return self.network(x.permute(0, 3, 1, 2)).float()
+        logits: Tensor = self.network(x.permute(0, 3, 1, 2))
+        return logits.float()
