@@ -1,8 +1,9 @@
-"""The int8 variant: static, per output channel, every layer in integer arithmetic.
+"""The int8 variant: static, per output channel, every layer with weights in integer arithmetic.
 
 Quantise / dequantise nodes are written where ONNX Runtime and TensorRT fuse them. The pixels
 themselves are the first quantised tensor: (p - 128) / 64 *is* `DequantizeLinear(1/64, 128)`, so
-normalisation costs nothing and is exact; any other mean and std are folded into conv1.
+normalisation costs nothing and is exact; any other mean and std are folded into conv1. The norms
+of 2012 run in float between two roundings: their squares would not fit into 8 bits.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from alexnet.spec import INPUT_NAME, PIXEL_SCALE, PIXEL_ZERO
 from export.graph import Graph
-from export.to_onnx import array, walk, weighted
+from export.sequence import rounding_points
+from export.to_onnx import array, walk
 from training.importers import Model
 
 BINS = 4096
@@ -22,63 +24,75 @@ BINS = 4096
 
 @dataclass(frozen=True)
 class Calibration:
-    """The scale of each layer's output after its ReLU: uint8 value times scale is the number."""
+    """The scale at each of the network's rounding points: integer times scale is the number."""
 
     scales: tuple[float, ...]
 
 
 @torch.inference_mode()
 def calibrate(model: Model, crops: NDArray[np.uint8], batch: int = 32) -> Calibration:
-    """Looks at every activation that the crops cause, and clips where the error is smallest."""
-    layers = model.network.layers[:-1]
-    tops = [0.0] * len(layers)
-    counts = [torch.zeros(BINS) for _ in layers]
+    """Looks at every activation that the crops cause, and clips where the error is smallest.
+
+    A ReLU that follows its pooling is seen there, though the graph rounds before it: what the
+    pooling drops reaches no other layer.
+    """
+    points = rounding_points(model.network)
+    tops = [0.0] * len(points)
+    counts = [torch.zeros(BINS) for _ in points]
 
     def watch(index: int, counting: bool) -> None:
         def hook(_: nn.Module, __: object, output: Tensor) -> None:
             if counting:
-                counts[index] += torch.histc(output.clamp(min=0), BINS, 0, tops[index])
+                counts[index] += torch.histc(output.abs(), BINS, 0, tops[index])
             else:
-                tops[index] = max(tops[index], output.max().item(), 1e-6)
+                tops[index] = max(tops[index], output.abs().max().item(), 1e-6)
 
-        handles.append(layers[index].register_forward_hook(hook))
+        handles.append(points[index].register_forward_hook(hook))
 
     for counting in (False, True):  # first the range, then what lies where in it
         handles: list[torch.utils.hooks.RemovableHandle] = []
-        for index in range(len(layers)):
+        for index in range(len(points)):
             watch(index, counting)
         for start in range(0, len(crops), batch):
             model.deployable(torch.from_numpy(crops[start : start + batch]))
         for handle in handles:
             handle.remove()
-    scales = (_best_scale(c.numpy(), top) for c, top in zip(counts, tops, strict=True))
-    return Calibration(tuple(scales))
+    return Calibration(
+        tuple(
+            _best_scale(c.numpy(), top, steps=255 - _zero_point(point))
+            for c, top, point in zip(counts, tops, points, strict=True)
+        )
+    )
 
 
-def _best_scale(counts: NDArray[np.float32], top: float) -> float:
-    """The uint8 scale with the least squared error over the histogram of 0..top."""
+def _best_scale(counts: NDArray[np.float32], top: float, steps: int) -> float:
+    """The scale of `steps` steps with the least squared error over the histogram of 0..top."""
     values = (np.arange(BINS) + 0.5) * top / BINS
-    scales = np.linspace(0.2, 1, 81) * top / 255
+    scales = np.linspace(0.2, 1, 81) * top / steps
 
     def error(scale: float) -> float:
-        quantised = np.minimum(np.round(values / scale), 255) * scale
+        quantised = np.minimum(np.round(values / scale), steps) * scale
         return float(np.sum(counts * (quantised - values) ** 2))
 
     return float(min(scales, key=error))
 
 
+def _zero_point(point: nn.Module) -> int:
+    """Only a convolution without a ReLU gives values of both signs."""
+    return 128 if isinstance(point, nn.Conv2d) else 0
+
+
 def to_int8(model: Model, side: int, calibration: Calibration) -> bytes:
-    """The int8 graph."""
+    """The int8 graph; raises ValueError as `walk` does."""
     graph = Graph(side, model.network.classes)
-    zero = graph.scalar("zero", 0, np.uint8)
+    points = rounding_points(model.network)
     pixel_scale = graph.scalar("pixel_scale", 1 / PIXEL_SCALE)
     pixel_zero = graph.scalar("pixel_zero", PIXEL_ZERO, np.uint8)
     x = graph.node("Transpose", INPUT_NAME, perm=[0, 3, 1, 2])
     x = graph.node("DequantizeLinear", x, pixel_scale, pixel_zero)
     input_scale = 1 / PIXEL_SCALE
 
-    def draw(index: int, x: str) -> str:
-        nonlocal input_scale
+    def parameters(index: int) -> tuple[str, str]:
         layer = model.network.layers[index]
         weight, bias = _on_pixels(model) if index == 0 else _parameters(layer)
         scale = _per_output(weight)
@@ -86,17 +100,21 @@ def to_int8(model: Model, side: int, calibration: Calibration) -> bytes:
         w = _dequantised(graph, f"w{index}", quantised.astype(np.int8), scale)
         b_scale = scale * np.float32(input_scale)
         b = _dequantised(graph, f"b{index}", np.round(bias / b_scale).astype(np.int32), b_scale)
-        last = index == len(calibration.scales)
-        x = weighted(graph, layer, x, w, b, last=last)
-        if last:
+        return w, b
+
+    def rounded(module: nn.Module, x: str) -> str:
+        nonlocal input_scale
+        if module not in points:
             return x
+        index = points.index(module)
         input_scale = calibration.scales[index]
-        y_scale = graph.scalar(f"y{index}_scale", input_scale)
+        scale = graph.scalar(f"y{index}_scale", input_scale)
+        zero = graph.scalar(f"y{index}_zero", _zero_point(module), np.uint8)
         return graph.node(
-            "DequantizeLinear", graph.node("QuantizeLinear", x, y_scale, zero), y_scale, zero
+            "DequantizeLinear", graph.node("QuantizeLinear", x, scale, zero), scale, zero
         )
 
-    walk(graph, model.network, side, x, draw)
+    walk(graph, model.network, side, x, parameters, rounded)
     return graph.to_bytes()
 
 
@@ -120,9 +138,9 @@ def _parameters(layer: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float
 def _on_pixels(model: Model) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """conv1 rewritten to take (p - 128) / 64 instead of (p - mean) / std, channel by channel.
 
-    (p - mean) / std = (p - 128) / 64 * (64 / std) + (128 - mean) / std. Exact but for the two
-    pixels of padding, which become 128 instead of the mean (a difference of 4 to 24 grey levels
-    with ImageNet's); exact everywhere when mean and std are 128 and 64.
+    (p - mean) / std = (p - 128) / 64 * (64 / std) + (128 - mean) / std. Exact but for the two or
+    three pixels of padding, which become 128 instead of the mean (a difference of 4 to 24 grey
+    levels with ImageNet's); exact everywhere when mean and std are 128 and 64.
     """
     weight, bias = _parameters(model.network.layers[0])
     mean, std = np.array([model.mean, model.std], np.float32)

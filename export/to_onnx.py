@@ -1,7 +1,7 @@
 """A plain AlexNet -> ONNX in float32.
 
-Written node by node: twenty nodes that a person can read, the same on every version of torch, and
-the same walk (`walk`) that the int8 graph takes with its own way of drawing each layer.
+Written node by node: a graph that a person can read, the same on every version of torch, and the
+same walk (`walk`) that the int8 graph takes with its own weights and its rounding between layers.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,16 @@ from torch import nn
 
 from alexnet.spec import INPUT_NAME, OUTPUT_NAME
 from export.graph import Graph
+from export.norms import cross_map_norm, spatial_norm
+from export.sequence import sequence
 from training.importers import Model
-from training.network import CONVOLUTIONS, POOLED, AlexNet
+from training.layers import CrossMapNorm, SpatialNorm
+from training.network import ARCHITECTURES, POOLED, AlexNet
 
-Draw = Callable[[int, str], str]
+Parameters = Callable[[int], tuple[str, str]]
+"""Adds weight and bias of layer 0 to 7 to the graph and names them."""
+Between = Callable[[nn.Module, str], str]
+"""A module and the name of its output -> the name of what the next module reads."""
 
 
 def to_onnx(model: Model, side: int) -> bytes:
@@ -26,47 +32,72 @@ def to_onnx(model: Model, side: int) -> bytes:
     pixels = graph.node("Div", pixels, graph.constant("std", np.array(model.std, np.float32)))
     x = graph.node("Transpose", pixels, perm=[0, 3, 1, 2])
 
-    def draw(index: int, x: str) -> str:
+    def parameters(index: int) -> tuple[str, str]:
         layer = model.network.layers[index]
         weight = graph.constant(f"w{index}", array(layer.weight))
         assert layer.bias is not None
-        bias = graph.constant(f"b{index}", array(layer.bias))
-        return weighted(graph, layer, x, weight, bias, last=index == len(CONVOLUTIONS) + 2)
+        return weight, graph.constant(f"b{index}", array(layer.bias))
 
-    walk(graph, model.network, side, x, draw)
+    walk(graph, model.network, side, x, parameters, lambda _, x: x)
     return graph.to_bytes()
 
 
-def walk(graph: Graph, network: AlexNet, side: int, x: str, draw: Draw) -> None:
-    """The network from its NCHW input to `logits`; `draw` adds layer `index` and its ReLU."""
-    for index, (_, kernel, stride, padding, pooled) in enumerate(CONVOLUTIONS):
-        x = draw(index, x)
-        side = (side + 2 * padding - kernel) // stride + 1
-        if pooled:
-            x = graph.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
-            side = (side - 3) // 2 + 1
+def walk(
+    graph: Graph, network: AlexNet, side: int, x: str, parameters: Parameters, between: Between
+) -> None:
+    """The network from its NCHW input, `side` px square, to `logits`.
+
+    Raises ValueError if the maps before fc6 are not the size that its weights are for.
+    """
+    index = 0
+    border = (0, 0, 0, 0)  # left, right, top, bottom: zeros that become the next layer's padding
+    for module in sequence(network):
+        match module:
+            case nn.ZeroPad2d():
+                border = module.padding
+            case nn.Conv2d():
+                assert not isinstance(module.padding, str)  # torch also takes words
+                left, right, top, bottom = border
+                down, across = module.padding
+                pads = (top + down, left + across, bottom + down, right + across)
+                x = graph.node(
+                    "Conv", x, *parameters(index),
+                    strides=module.stride, pads=pads, group=module.groups,
+                )  # fmt: skip
+                side = (side + pads[0] + pads[2] - module.kernel_size[0]) // module.stride[0] + 1
+                index, border = index + 1, (0, 0, 0, 0)
+            case nn.ReLU():
+                x = graph.node("Relu", x)
+            case nn.MaxPool2d():
+                x = graph.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
+                side = (side - 3) // 2 + 1
+            case CrossMapNorm():
+                x = cross_map_norm(graph, module, x, index)
+            case SpatialNorm():
+                x = spatial_norm(graph, module, x, index)
+            case nn.AdaptiveAvgPool2d():
+                _check(side, network)
+            case nn.Flatten():
+                # Not ONNX's Flatten: ONNX Runtime moves int8 through Reshape only, and fc6 is the
+                # largest layer
+                shape = np.array([-1, network.fully_connected[0].in_features], np.int64)
+                x = graph.node("Reshape", x, graph.constant("flat", shape))
+            case nn.Linear():
+                index += 1
+                name = OUTPUT_NAME if index == len(network.layers) else ""
+                x = graph.node("Gemm", x, *parameters(index - 1), transB=1, name=name)
+            case _:
+                raise AssertionError(f"{type(module).__name__} in what should be a plain network")
+        x = between(module, x)
+
+
+def _check(side: int, network: AlexNet) -> None:
+    """The pooling to 6 x 6 must have nothing left to do."""
     if side != POOLED:
         raise ValueError(
             f"the crop leaves a {side} x {side} map before fc6 where AlexNet has "
-            f"{POOLED} x {POOLED}: export at 224 px"
+            f"{POOLED} x {POOLED}: export at {ARCHITECTURES[network.arch].crop} px"
         )
-    # Reshape, not Flatten: ONNX Runtime moves int8 through the former only, and fc6 is the largest
-    flat = graph.constant("flat", np.array([-1, CONVOLUTIONS[-1][0] * POOLED**2], np.int64))
-    x = graph.node("Reshape", x, flat)
-    for index in range(len(CONVOLUTIONS), len(network.layers)):
-        x = draw(index, x)
-
-
-def weighted(
-    graph: Graph, layer: nn.Conv2d | nn.Linear, x: str, weight: str, bias: str, *, last: bool
-) -> str:
-    """The convolution or matrix product and, but for the last layer, its ReLU."""
-    if isinstance(layer, nn.Conv2d):
-        pads = (*layer.padding, *layer.padding)
-        x = graph.node("Conv", x, weight, bias, strides=layer.stride, pads=pads)
-    else:
-        x = graph.node("Gemm", x, weight, bias, transB=1, name=OUTPUT_NAME if last else "")
-    return x if last else graph.node("Relu", x)
 
 
 def array(tensor: object) -> NDArray[np.float32]:

@@ -1,0 +1,42 @@
+"""A plain AlexNet as the sequence of modules that a graph runs."""
+
+from itertools import pairwise
+
+from torch import nn
+
+from training.layers import CrossMapNorm, SpatialNorm, UnscaledDropout
+from training.network import AlexNet
+
+Norm = CrossMapNorm | SpatialNorm
+Dropout = nn.Dropout | UnscaledDropout
+
+
+def sequence(network: AlexNet) -> list[nn.Module]:
+    """The network's own modules in order, without dropout, and with each ReLU before its pooling.
+
+    Which way round makes no difference to a single value, for the largest of what is clipped at 0
+    is the largest clipped at 0; but a runtime melts a ReLU into the layer in front of it.
+    """
+    modules: list[nn.Module] = []
+    for module in [*network.features, network.avgpool, nn.Flatten(), *network.classifier]:
+        assert not isinstance(module, UnscaledDropout) or module.p == 0, "not a plain network"
+        if isinstance(module, nn.ReLU) and isinstance(modules[-1], nn.MaxPool2d):
+            modules.insert(-1, module)
+        elif not isinstance(module, Dropout):
+            modules.append(module)
+    return modules
+
+
+def rounding_points(network: AlexNet) -> list[nn.Module]:
+    """The modules whose output int8 rounds: each ReLU, and each layer or run of norms without one.
+
+    The logits stay in float. Pooling only picks from values that are rounded already.
+    """
+    modules = sequence(network)
+    return [
+        module
+        for module, following in pairwise(modules)
+        if isinstance(module, nn.ReLU)
+        or (isinstance(module, nn.Conv2d) and not isinstance(following, nn.ReLU))
+        or (isinstance(module, Norm) and not isinstance(following, nn.ReLU | Norm))
+    ]

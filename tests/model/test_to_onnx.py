@@ -1,0 +1,107 @@
+"""The float32 graph of every plain architecture against torch."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from alexnet.labels import Labels
+from export.parity import predictor
+from export.sequence import rounding_points, sequence
+from export.to_onnx import to_onnx
+from tests.photos import draw
+from training.importers import IMAGENET_MEAN, IMAGENET_STD, Model
+from training.network import ARCHITECTURES, AlexNet
+
+PLAIN = ["alexnet", "alexnet2012", "alexnet2012-paper", "alexnet-caffe"]
+SIDES = {arch: ARCHITECTURES[arch].crop for arch in PLAIN}
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 hidden units instead of 4096: the same code at a sixtieth of the weights."""
+    monkeypatch.setattr("training.network.HIDDEN", 64)
+
+
+def lively(arch: str) -> Model:
+    """Weights that keep the size of what goes through; pixels of 0-255 where there are norms.
+
+    With them the base of the first norm goes far above k, where a small mistake would not show.
+    """
+    torch.manual_seed(0)
+    network = AlexNet(100, arch, dropout=0.0).eval()
+    for layer in network.layers:
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.normal_(layer.bias, std=0.1)  # type: ignore[arg-type]
+    std = IMAGENET_STD if arch == "alexnet" else (1.0, 1.0, 1.0)
+    labels = Labels.imagenet()
+    return Model(network, IMAGENET_MEAN, std, labels, 1000, {}, "0" * 64, crop=SIDES[arch])
+
+
+def photos(side: int, count: int = 4) -> NDArray[np.uint8]:
+    return np.stack([np.asarray(draw(side, side, seed=seed)) for seed in range(count)])
+
+
+def reference(model: Model, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = model.deployable(torch.from_numpy(crops)).numpy()
+    return logits
+
+
+@pytest.mark.parametrize("arch", PLAIN)
+def test_fp32_computes_what_torch_computes(arch: str) -> None:
+    model, crops = lively(arch), photos(SIDES[arch])
+    wanted, got = reference(model, crops), predictor(to_onnx(model, model.crop))(crops)
+    assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_any_batch_size_goes_through() -> None:
+    predict, crops = predictor(to_onnx(lively("alexnet2012"), 224)), photos(224)
+    logits = predict(crops)
+    np.testing.assert_allclose(predict(crops[:1]), logits[:1], atol=1e-4 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize(("arch", "side"), [("alexnet", 128), ("alexnet2012", 128),
+                                            ("alexnet-caffe", 224)])  # fmt: skip
+def test_a_crop_that_alexnet_cannot_flatten_is_refused(arch: str, side: int) -> None:
+    with pytest.raises(ValueError, match=f"export at {SIDES[arch]} px"):
+        to_onnx(lively(arch), side)
+
+
+@pytest.mark.parametrize("arch", ["alexnet2012", "alexnet-bn"])
+def test_a_network_that_is_not_plain_is_a_bug(arch: str) -> None:
+    network = AlexNet(10, arch)
+    model = Model(network, IMAGENET_MEAN, IMAGENET_STD, Labels.imagenet(), 10, {}, "0" * 64)
+    with pytest.raises(AssertionError):
+        to_onnx(model, 224)
+
+
+@pytest.mark.parametrize("arch", PLAIN)
+def test_in_the_order_of_the_graph_torch_computes_the_very_same(arch: str) -> None:
+    network = lively(arch).network
+    x = torch.randn(1, 3, 80, 80)
+    with torch.inference_mode():
+        assert torch.equal(nn.Sequential(*sequence(network))(x), network(x))
+
+
+def test_no_pooling_comes_before_its_relu() -> None:
+    names = [type(module).__name__ for module in sequence(AlexNet(10, "alexnet2012", dropout=0.0))]
+    assert " ".join(names[:8]) == (
+        "ZeroPad2d Conv2d CrossMapNorm ReLU MaxPool2d Conv2d ReLU CrossMapNorm"
+    )
+    assert "Conv2d ReLU MaxPool2d AdaptiveAvgPool2d Flatten Linear" in " ".join(names)
+
+
+@pytest.mark.parametrize(
+    ("arch", "points"),
+    [
+        ("alexnet", "ReLU " * 7),
+        ("alexnet2012", "Conv2d ReLU ReLU SpatialNorm " + "ReLU " * 5),
+        ("alexnet2012-paper", "ReLU CrossMapNorm ReLU CrossMapNorm " + "ReLU " * 5),
+        ("alexnet-caffe", "ReLU CrossMapNorm ReLU CrossMapNorm " + "ReLU " * 5),
+    ],
+)
+def test_int8_rounds_what_each_layer_reads(arch: str, points: str) -> None:
+    found = rounding_points(AlexNet(10, arch, dropout=0.0))
+    assert [type(point).__name__ for point in found] == points.split()
