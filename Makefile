@@ -3,9 +3,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PROTO := protos/classifier.proto
+PROTO := protos/classifier.proto protos/caffe.proto
+SERVICE := protos/classifier.proto
 
-.PHONY: help serve test check proto train export score format clean
+.PHONY: help serve test check proto train export evaluate score format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,19 +23,24 @@ check: .venv/dev.stamp ## format, lint, types, generated code; under a minute
 	@$(BIN)/mypy
 	@rm -rf build/proto && mkdir -p build/proto
 	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=build/proto --pyi_out=build/proto \
-		--grpc_python_out=build/proto $(PROTO)
+		$(PROTO)
+	@$(BIN)/python -m grpc_tools.protoc -I . --grpc_python_out=build/proto $(SERVICE)
 	@for file in build/proto/protos/*; do cmp $$file protos/$${file##*/} || \
 		{ echo "the generated code is stale: run make proto"; exit 1; }; done
 	@$(BIN)/pytest -q tests/unit tests/test_architecture.py tests/test_docs.py
 
 proto: .venv/dev.stamp ## generate protos/*_pb2* from the .proto files
-	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
+	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. $(PROTO)
+	@$(BIN)/python -m grpc_tools.protoc -I . --grpc_python_out=. $(SERVICE)
 
 train: .venv/dev.stamp ## ARGS="--train photos/train --val photos/val --recipe plain"
 	@$(BIN)/alexnet-train $(ARGS)
 
 export: .venv/dev.stamp ## ARGS="alexnet.pth --photos photos --output models/mine"
 	@$(BIN)/alexnet-export $(ARGS)
+
+evaluate: .venv/dev.stamp ## checkpoints, bundles, servers: ARGS="models/mine --photos val.zip"
+	@$(BIN)/alexnet-evaluate $(ARGS)
 
 score: .venv/server.stamp ## accuracy of the running server: ARGS="val.zip photos/"
 	@$(BIN)/alexnet-score $(ARGS)

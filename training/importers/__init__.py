@@ -1,0 +1,57 @@
+"""Weights from a file -> a plain network that can be exported, with the facts that came along."""
+
+from pathlib import Path
+
+from training.checkpoint import CheckpointError
+from training.importers import convnet_file, cuda_convnet, finished, torchvision
+from training.importers.base import Model
+from training.importers.torchvision import IMAGENET_MEAN, IMAGENET_STD
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Model", "load_model"]
+
+
+def load_model(path: Path, classes: Path | None = None) -> Model:
+    """Recognises and reads a file of weights; raises CheckpointError, whatever is in it.
+
+    `.safetensors`         our own finished model, or tensors with torchvision's names
+    `.pth`, `.pt`          torchvision's state dict
+    `.caffemodel`          BVLC's AlexNet
+    anything else          a checkpoint of cuda-convnet: its folder `ConvNet__...` or the file
+
+    `classes` is a text file with one synset a line in the order of the network's outputs. Only
+    cuda-convnet's checkpoints need it, and with any other file it is an error.
+    """
+    if not path.exists():
+        raise CheckpointError(f"there are no weights at {path}")
+    try:
+        return _load(path, classes)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (MemoryError, RecursionError):
+        raise CheckpointError(f"{path} is damaged: it asks for more than there is") from None
+
+
+def _load(path: Path, classes: Path | None) -> Model:
+    suffix = path.suffix.lower()
+    known = suffix in (".safetensors", ".pth", ".pt", ".caffemodel")
+    if not known and convnet_file.recognises(path):
+        return cuda_convnet.load(path, classes)
+    model = _with_known_classes(path, suffix)
+    if classes is not None:
+        raise CheckpointError(
+            f"the order of the classes in {path} is known: leave out --class-order, which is for "
+            "checkpoints of cuda-convnet"
+        )
+    return model
+
+
+def _with_known_classes(path: Path, suffix: str) -> Model:
+    if suffix == ".caffemodel":
+        from training.importers import caffe  # nothing else here needs protobuf
+
+        return caffe.load(path)
+    if suffix in (".pth", ".pt"):
+        return torchvision.load_pickled(path)
+    if torchvision.recognises(path):
+        return torchvision.load_safetensors(path)
+    return finished.load(path)

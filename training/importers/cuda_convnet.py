@@ -1,0 +1,109 @@
+"""The checkpoints of 2012: a pickle of the layers of net 145, which has two columns of each.
+
+    name       what a column sees           its matrices
+    conv1-5    pixels; its own column, but  (channels * k * k, filters) for each input
+               both of them in conv3
+    fc...      both columns                 (inputs, outputs) for each input, in any memory order
+
+A matrix belongs to the input of the same position in the layer's list of inputs, which is not
+always a before b. The code halves what comes out of fc6 and fc7 at test, since dropout scaled
+nothing in training; here the weights behind them are halved instead.
+
+That a checkpoint is of net 145 is taken from its layers with weights. Experiments of the time that
+differ only in the others, such as 148, which has no norms, would be taken for it.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from alexnet.bundle import sha256
+from alexnet.labels import Labels
+from training.checkpoint import CheckpointError
+from training.importers import convnet_file
+from training.importers.array_pickle import PickledArray
+from training.importers.base import Model, checked, imported
+from training.importers.class_order import class_order
+from training.importers.convnet_file import Layer
+from training.network import AlexNet
+
+# The columns of each of our layers, and how many inputs each of them has.
+COLUMNS = (
+    (("conv1a", "conv1b"), 1),
+    (("conv2a", "conv2b"), 1),
+    (("conv3a", "conv3b"), 2),
+    (("conv4a", "conv4b"), 1),
+    (("conv5a", "conv5b"), 1),
+    (("fc2048a", "fc2048b"), 2),
+    (("fc2048ba", "fc2048bb"), 2),
+    (("fc1000",), 2),
+)
+MEAN = (127.226, 118.587, 103.448)  # RGB: the mean image, averaged
+STD = (1.0, 1.0, 1.0)
+
+
+@torch.no_grad()
+def load(path: Path, classes: Path | None) -> Model:
+    """`path` is the file or its folder; `classes` as in load_model."""
+    file = convnet_file.newest(path) if path.is_dir() else path
+    if classes is None:
+        raise CheckpointError(
+            f"the order of the classes in {file} is unknown: give a text file with one synset a "
+            "line in the order of its outputs as --class-order FILE"
+        )
+    order = class_order(classes, Labels.imagenet())
+    data = file.read_bytes()
+    layers = convnet_file.read(data, file)
+    network = AlexNet(len(order), "alexnet2012", dropout=0.0)
+    for (columns, inputs), layer in zip(COLUMNS, network.layers, strict=True):
+        assert layer.bias is not None
+        outputs, channels, *kernel = layer.weight.shape
+        shape = (outputs // len(columns), channels // inputs, *kernel)
+        parts = [_column(layers, name, inputs, shape, file) for name in columns]
+        layer.weight.copy_(torch.cat([weight for weight, _ in parts]))
+        layer.bias.copy_(torch.cat([bias for _, bias in parts]))
+    for behind_dropout in network.fully_connected[1:]:
+        behind_dropout.weight.mul_(0.5)
+    head = network.fully_connected[-1]
+    for parameter in (head.weight, head.bias):
+        parameter.copy_(parameter[order])
+    return imported(network, MEAN, STD, sha256(data), source="cuda-convnet")
+
+
+def _column(
+    layers: dict[str, Layer], name: str, inputs: int, shape: tuple[int, ...], file: Path
+) -> tuple[Tensor, Tensor]:
+    """The weights of one column with its inputs in order, and its biases.
+
+    `shape` is torch's, (filters, channels, k, k) or (outputs, inputs), of what belongs to one
+    input.
+    """
+    what = f"{file}: {name}"
+    if name not in layers:
+        raise CheckpointError(f"{file} is not of net 145: it has no layer {name}")
+    layer = layers[name]
+    names, weights = layer["inputs"], layer.get("weights")
+    if not isinstance(weights, list) or not len(weights) == len(names) == inputs:
+        raise CheckpointError(f"{what} is not of net 145, where it has {inputs} weight matrices")
+    if not all(isinstance(i, str) for i in names) or len(set(names)) != inputs:
+        raise CheckpointError(f"{what} has inputs that cannot be told apart")
+    filters = shape[0]
+    matrix = (math.prod(shape[1:]), filters)
+    parts = []
+    for i, weight in sorted(zip(names, weights, strict=True), key=lambda pair: pair[0]):
+        its = f"{what}, the matrix of {i[:40]}"
+        values = checked(_numbers(weight, its), matrix, its)
+        parts.append(values.reshape(*shape[1:], filters).movedim(-1, 0))
+    bias = _numbers(layer.get("biases"), f"{what}, its bias").flatten()
+    return torch.cat(parts, 1), checked(bias, (filters,), f"{what}, its bias")
+
+
+def _numbers(array: object, what: str) -> Tensor:
+    if not isinstance(array, PickledArray):
+        raise CheckpointError(f"{what} is no array")
+    try:
+        return torch.from_numpy(array.numpy())
+    except ValueError as error:
+        raise CheckpointError(f"{what} {error}") from None
