@@ -38,7 +38,10 @@ def _arguments() -> argparse.Namespace:
         description="Turn AlexNet weights into a bundle: ONNX, fp32 and int8, verified on photos.",
         epilog="example: alexnet-export alexnet.pth --photos holiday/ --output models/mine",
     )
-    parser.add_argument("weights", type=Path, help="model.safetensors, or torchvision's .pth")
+    parser.add_argument(
+        "weights", type=Path,
+        help="model.safetensors, torchvision's .pth, a .caffemodel, a cuda-convnet checkpoint",
+    )  # fmt: skip
     parser.add_argument(
         "--photos", nargs="+", type=Path, required=True, metavar="DIR_OR_ZIP",
         help="any typical photos: int8 is calibrated, and parity and golden batch taken, on them",
@@ -53,6 +56,13 @@ def _arguments() -> argparse.Namespace:
         "--tile", type=int, metavar="PX",
         help="photos become JPEG tiles of this side first: for networks trained on such tiles",
     )  # fmt: skip
+    parser.add_argument(
+        "--class-order", type=Path, metavar="FILE",
+        help="for weights that do not say the order of their classes: one synset a line",
+    )  # fmt: skip
+    parser.add_argument(
+        "--remarks", type=Path, metavar="FILE", help="text that the model card ends with"
+    )
     parser.add_argument("--calibration-photos", type=int, default=512, metavar="N")
     parser.add_argument("--name", default="alexnet")
     parser.add_argument("--version", help="default: today's date and the weights' hash")
@@ -61,11 +71,12 @@ def _arguments() -> argparse.Namespace:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    spec = Preprocess(tile=arguments.tile)
     precisions = [p.strip() for p in arguments.precision.split(",")]
     if unknown := set(precisions) - {"int8", "fp32"}:
         raise ValueError(f"unknown precision {', '.join(unknown)}; there are int8 and fp32")
-    model = load_model(arguments.weights)
+    model = load_model(arguments.weights, arguments.class_order)
+    spec = Preprocess(crop=model.crop, tile=arguments.tile)
+    remarks = arguments.remarks.read_text() if arguments.remarks else ""
     photos = load_unlabelled(arguments.photos, spec, arguments.calibration_photos)
     val = load(arguments.val, spec, model.labels) if arguments.val else None
     measured = photos if val is None else val.images
@@ -90,7 +101,7 @@ def export(arguments: argparse.Namespace) -> None:
     description = arguments.description or _description(model)
     bundle = pack(
         model, verified, golden, spec,
-        name=arguments.name, version=version, description=description,
+        name=arguments.name, version=version, description=description, remarks=remarks,
     )  # fmt: skip
     log.info("packing %s", arguments.output)
     bundle.write(arguments.output)

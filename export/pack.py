@@ -53,6 +53,7 @@ def pack(
     name: str,
     version: str,
     description: str,
+    remarks: str = "",
 ) -> Bundle:
     """The bundle, checked as if it had been read back."""
     side, classes = spec.crop, model.network.classes
@@ -82,7 +83,7 @@ def pack(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         ),
     )
-    text = card(manifest).encode()
+    text = card(manifest, model, remarks).encode()
     manifest = replace(manifest, card=File("card.md", sha256(text)))
     return Bundle(manifest, {**files, "card.md": text}, name)
 

@@ -1,72 +1,146 @@
-"""Batched augmentation on the device that trains: view, flip, colour, sharpness, grain."""
+"""Batched augmentation on the device that trains: place, flip, resize, colour, texture.
+
+What is random is drawn for the whole batch (`draw`, a few numbers for each photo) and applied to
+the part of it that this process trains: several processes see what one would have seen.
+"""
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.recipe import Recipe
 
-def random_views(
-    images: Tensor,
-    px: int,
-    smallest: float,
-    generator: torch.Generator | None = None,
-    filters: tuple[str, ...] = ("bilinear",),
-) -> Tensor:
-    """(N, S, S, 3) uint8 -> (N, 3, px, px) float in 0..255, channels last in memory.
+# The principal components of ImageNet's pixels (RGB, 0-255): standard deviations, and one
+# component a column (cuda-convnet2's `color_pca`; figures from its released batches).
+PCA_STD = (19.7208, 37.0939, 121.7801)
+PCA = (
+    (0.41795513, -0.81698062, 0.39731118),
+    (-0.71257945, -0.02354167, 0.70119634),
+    (-0.56351045, -0.5761844, -0.59200296),
+)
 
-    The size of the view is drawn once for the batch, as is the filter that resizes it, and its
-    place once for each image: crops stay plain slices, and the resize one call. Half of them are
-    mirrored.
+
+@dataclass(frozen=True)
+class Views:
+    """What happens to each photo of a batch. The first axis of every tensor is the batch's."""
+
+    size: tuple[int, int]
+    """(height, width) in px of the rectangles that are cut, one for the batch."""
+    px: int
+    """Side in px of the squares that they become."""
+    kernel: str
+    tops: Tensor
+    lefts: Tensor
+    mirrored: Tensor
+    gain: Tensor
+    shift: Tensor
+    """(N, 3), grey levels; pixels about their mean become gain * pixel + shift."""
+    sharpness: Tensor | None
+    grain: Tensor | None
+
+    def part(self, rank: int, count: int) -> "Views":
+        """Every `count`-th photo from `rank` on."""
+        own = {k: v[rank::count] for k, v in self.__dict__.items() if isinstance(v, Tensor)}
+        return Views(**{**self.__dict__, **own})
+
+    def cut(self, images: Tensor, index: Tensor) -> Tensor:
+        """(M, S, S, 3) uint8 photos, of which (N,) `index` -> (N, height, width, 3) uint8.
+
+        Place and mirror image in one gather: only the pixels that are used are read.
+        """
+        height, width = self.size
+        rows = self.tops[:, None] + torch.arange(height)
+        columns = torch.arange(width).expand(len(self.lefts), -1)
+        columns = torch.where(self.mirrored[:, None], columns.flip(1), columns)
+        columns = self.lefts[:, None] + columns
+        where = (index[:, None, None], rows[:, :, None], columns[:, None, :])
+        return images[tuple(w.to(images.device, non_blocking=True) for w in where)]
+
+    def __call__(self, cut: Tensor, recipe: Recipe) -> Tensor:
+        """(N, height, width, 3) uint8 -> (N, 3, px, px) float32, normalised, channels last."""
+        x = cut.permute(0, 3, 1, 2).float()
+        px = (self.px, self.px)
+        if self.size != px:
+            smooth = self.kernel != "nearest" and max(self.size) > self.px
+            x = F.interpolate(x, px, mode=self.kernel, antialias=smooth)
+        x = self._texture(x)
+        # gain (x - mean) + shift, then / std: one pass over the pixels instead of four
+        mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (recipe.mean, recipe.std))
+        gain = self.gain[:, None, None, None] / std
+        bias = self.shift[:, :, None, None] / std - mean * gain
+        return torch.addcmul(bias.to(x.device), x, gain.to(x.device))
+
+    def _texture(self, x: Tensor) -> Tensor:
+        """Makes fine detail unreliable: one batch is sharpened or blurred, the next noisy."""
+        if self.sharpness is not None:
+            soft = F.interpolate(F.avg_pool2d(x, 2), x.shape[2:], mode="bilinear")
+            factor = self.sharpness[:, None, None, None].to(x.device)
+            return x.sub_(soft).mul_(factor).add_(soft)
+        if self.grain is not None:
+            noise = torch.empty_like(x).uniform_(-1, 1)
+            return x.addcmul_(noise, self.grain[:, None, None, None].to(x.device))
+        return x
+
+
+def draw(
+    recipe: Recipe, count: int, side: int, px: int, noise: float, generator: torch.Generator
+) -> Views:
+    """The views of `count` photos of `side` px; `noise` is the strength of the colour noise.
+
+    The original drew place and flip once for `recipe.chunk` photos in a row.
     """
-    count, side = images.shape[:2]
-    height, width = (
-        max(1, round(side * (smallest + (1 - smallest) * f))) for f in _correlated_pair(generator)
-    )
-    tops = torch.randint(side - height + 1, (count,), generator=generator).tolist()
-    lefts = torch.randint(side - width + 1, (count,), generator=generator).tolist()
-    views = torch.stack(
-        [
-            image[top : top + height, left : left + width]
-            for image, top, left in zip(images, tops, lefts, strict=True)
-        ]
-    )
-    x = views.permute(0, 3, 1, 2).float()
-    if (height, width) != (px, px):
-        kernel = filters[int(torch.randint(len(filters), (1,), generator=generator))]
-        smooth = kernel != "nearest" and (height > px or width > px)
-        x = F.interpolate(x, (px, px), mode=kernel, antialias=smooth)
-    mirrored = torch.rand(count, generator=generator) < 0.5
-    x[mirrored] = x[mirrored].flip(3)
-    return x
+    chunks = -(-count // recipe.chunk)
+    height, width = _size(recipe.view, side, generator)
+
+    def each(drawn: Tensor) -> Tensor:
+        return drawn.repeat_interleave(recipe.chunk)[:count]
+
+    tops = each(torch.randint(side - height + 1, (chunks,), generator=generator))
+    lefts = each(torch.randint(side - width + 1, (chunks,), generator=generator))
+    mirrored = each(torch.rand(chunks, generator=generator) < 0.5)
+    kernel = recipe.filters[int(torch.randint(len(recipe.filters), (), generator=generator))]
+    # Contrast is scaled about mid-grey, brightness shifted, both by up to `jitter`.
+    gain = 1 + recipe.jitter * _uniform(count, generator)
+    shift = 128 * recipe.jitter * _uniform(count, generator)[:, None].expand(-1, 3)
+    middle = 128 - torch.tensor(recipe.mean)
+    shift = shift + middle * (1 - gain[:, None])
+    if noise:
+        shift = shift + noise * colour_noise(recipe, count, generator)
+        if recipe.noise == "code":  # training images, and only they, shrink by 1.1
+            gain, shift = gain / (1 + noise), shift / (1 + noise)
+    sharpened = bool(torch.rand((), generator=generator) < 0.5)
+    sharpness = 1 + recipe.sharpness * _uniform(count, generator)
+    grain = recipe.grain * (1 + _uniform(count, generator)) / 2
+    return Views(
+        (height, width), px, kernel, tops, lefts, mirrored, gain, shift,
+        sharpness if recipe.sharpness and sharpened else None,
+        grain if recipe.grain and not sharpened else None,
+    )  # fmt: skip
 
 
-def colour_jitter(x: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:
-    """Scales contrast and shifts brightness of each image by up to `strength`, in place."""
-    gain, shift = (1 + strength * _uniform(x, generator), 128 * strength * _uniform(x, generator))
-    return x.sub_(128).mul_(gain).add_(128 + shift)
+def colour_noise(recipe: Recipe, count: int, generator: torch.Generator) -> Tensor:
+    """(count, 3) grey levels along the principal components of colour (section 4.1).
 
-
-def texture(
-    x: Tensor, sharpness: float, grain: float, generator: torch.Generator | None = None
-) -> Tensor:
-    """Makes fine detail unreliable, in place: one batch is sharpened or blurred, the next noisy.
-
-    The difference of each image from itself at half the resolution is scaled by up to
-    1 +- `sharpness`; or uniform noise of up to `grain` grey levels is added.
+    The code of 2012 weighs the components by their standard deviations, the paper by their
+    eigenvalues (here of pixels between 0 and 1): half as strong along the first.
     """
-    if torch.rand((), generator=generator) < 0.5:
-        soft = F.interpolate(F.avg_pool2d(x, 2), x.shape[2:], mode="bilinear")
-        return x.sub_(soft).mul_(1 + sharpness * _uniform(x, generator)).add_(soft)
-    noise = torch.empty_like(x).uniform_(-1, 1, generator=generator)
-    return x.addcmul_(noise, grain / 2 * (1 + _uniform(x, generator)))
+    weights = torch.tensor(PCA_STD)
+    if recipe.noise == "paper":
+        weights = weights**2 / 255
+    return (torch.randn(count, 3, generator=generator) * weights) @ torch.tensor(PCA).T
 
 
-def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """(N, 1, 1, 1), uniform in -1..1."""
-    return (2 * torch.rand(len(x), 1, 1, 1, generator=generator) - 1).to(x.device)
-
-
-def _correlated_pair(generator: torch.Generator | None) -> tuple[float, float]:
-    """Two numbers in 0..1 that differ by 0.2 at most: aspect ratios stay natural."""
+def _size(view: tuple[float, float], side: int, generator: torch.Generator) -> tuple[int, int]:
+    """Height and width in px, fractions of `side` that differ little: natural aspect ratios."""
+    smallest, largest = view
     first, second = torch.rand(2, generator=generator).tolist()
-    return first, min(1.0, max(0.0, first + 0.4 * (second - 0.5)))
+    pair = first, min(1.0, max(0.0, first + 0.4 * (second - 0.5)))
+    height, width = (max(1, round(side * (smallest + (largest - smallest) * f))) for f in pair)
+    return height, width
+
+
+def _uniform(count: int, generator: torch.Generator) -> Tensor:
+    """(count,), uniform in -1..1."""
+    return 2 * torch.rand(count, generator=generator) - 1

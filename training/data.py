@@ -1,36 +1,45 @@
-"""Class-folder photos, from directories or zips, packed once as uint8 squares."""
+"""Photos of classes, decoded once and packed as uint8 squares in a file that is mapped."""
 
+import json
 import logging
+import os
+import shutil
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from threading import local
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from alexnet.labels import Label, Labels
-from alexnet.preprocess import FORMATS, InvalidImage, preprocess
+from alexnet.preprocess import InvalidImage, preprocess
 from alexnet.spec import Preprocess
+from training.photos import PhotoFile, Photos, photo_files
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".gif", ".bmp")
-assert len(SUFFIXES) == len(FORMATS) + 1  # .jpg and .jpeg
+FORMAT = 1
+_AHEAD = 256  # photos decoded or waiting to be written
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Photos in memory; the index of a label is the index of a logit."""
+    """Photos; the index of a label is the index of a logit."""
 
     images: NDArray[np.uint8]
-    """(N, side, side, 3)"""
+    """(N, side, side, 3), mapped from a file: what is read lives in the page cache."""
     targets: NDArray[np.int64]
     labels: Labels
+    skipped: tuple[str, ...] = ()
+    """The photos that could not be read."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -41,27 +50,6 @@ class Dataset:
         return np.unique(self.targets).tolist()
 
 
-@dataclass(frozen=True)
-class PhotoFile:
-    """A photo on disk and the class its folder (or, failing that, its name) tells."""
-
-    name: str
-    group: str
-    read: Callable[[], bytes]
-
-
-def photo_files(sources: list[Path]) -> list[PhotoFile]:
-    """Every photo in the directories and zips, in sorted order; raises ValueError if none.
-
-    The class is the folder's name. In a flat folder it is what precedes `_` in the file's name,
-    as in `n02085620_Chihuahua.jpg`.
-    """
-    files = sorted((f for s in sources for f in _walk(s)), key=lambda f: (f.group, f.name))
-    if not files:
-        raise ValueError(f"no photos in {', '.join(map(str, sources))}")
-    return files
-
-
 def class_list(groups: set[str]) -> Labels:
     """ImageNet's 1000 classes if every group is one of their synsets, else the groups, sorted."""
     imagenet = Labels.imagenet()
@@ -70,77 +58,120 @@ def class_list(groups: set[str]) -> Labels:
     return Labels(tuple(Label(group, group) for group in sorted(groups)))
 
 
-def load(sources: list[Path], spec: Preprocess, labels: Labels | None = None) -> Dataset:
-    """Decodes every photo to `spec`'s crop. A photo that cannot be read is named and skipped."""
-    files = photo_files(sources)
-    labels = labels or class_list({f.group for f in files})
-    unknown = {f.group for f in files} - labels.index.keys()
-    if unknown:
-        raise ValueError(f"{len(unknown)} folders are no known class, such as {min(unknown)!r}")
-    images, good = _decode(files, spec)
-    if not good.any():
-        raise ValueError(f"none of the photos in {', '.join(map(str, sources))} could be read")
-    targets = np.array([labels.index[f.group] for f in files], np.int64)
-    return Dataset(images if good.all() else images[good], targets[good], labels)
+def load(
+    sources: list[Path], spec: Preprocess, labels: Labels | None = None, cache: Path | None = None
+) -> Dataset:
+    """Decodes every photo to `spec`'s crop; with `cache`, a folder, only the first time.
+
+    A photo that cannot be read is named, counted and skipped. Raises ValueError.
+    """
+    photos = Photos(sources)
+    if cache is None:
+        with tempfile.TemporaryFile() as file:
+            groups, skipped = _pack(photos, spec, file)
+            return _dataset(file, groups, skipped, spec, labels, sources)
+    key = sha256(f"{FORMAT}|{asdict(spec)}|{photos.fingerprint()}".encode()).hexdigest()[:16]
+    folder = cache / key
+    if not folder.exists():
+        _fill(folder, photos, spec)
+    facts = json.loads((folder / "photos.json").read_text())
+    with (folder / "images.u8").open("rb") as file:
+        return _dataset(file, facts["groups"], facts["skipped"], spec, labels, sources)
 
 
 def load_unlabelled(sources: list[Path], spec: Preprocess, most: int) -> NDArray[np.uint8]:
     """(N, crop, crop, 3): up to `most` of the photos, evenly spread over the folders."""
     files = photo_files(sources)
     chosen = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
-    images, good = _decode([files[i] for i in chosen], spec)
-    if not good.any():
-        raise ValueError(f"none of the photos in {', '.join(map(str, sources))} could be read")
-    return images[good]
+    crops = [crop for _, crop in _decode([files[i] for i in chosen], spec, []) if crop is not None]
+    if not crops:
+        raise _unreadable(sources)
+    return np.stack(crops)
+
+
+def _fill(folder: Path, photos: Photos, spec: Preprocess) -> None:
+    """Writes the folder beside its place and moves it there: it is whole or absent."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log.info("packing photos at %d px into %s", spec.crop, folder)
+    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
+    try:
+        with (unfinished / "images.u8").open("wb") as file:
+            groups, skipped = _pack(photos, spec, file)
+            os.fsync(file.fileno())
+        facts = {"groups": groups, "skipped": skipped}
+        (unfinished / "photos.json").write_text(json.dumps(facts))
+        try:
+            unfinished.rename(folder)
+        except OSError:  # another process was faster
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _pack(photos: Photos, spec: Preprocess, file: BinaryIO) -> tuple[list[str], list[str]]:
+    """Writes the crops to `file`; returns the class of each, and the names of those skipped."""
+    groups: list[str] = []
+    skipped: list[str] = []
+    bar = tqdm(_decode(photos, spec, skipped), "decoding", photos.count, leave=False, unit="photo")
+    for photo, crop in bar:
+        if crop is not None:
+            groups.append(photo.group)
+            file.write(crop.tobytes())
+    file.flush()
+    if skipped:
+        log.warning("%d of %d photos could not be read", len(skipped), len(skipped) + len(groups))
+    return groups, skipped
+
+
+def _dataset(
+    file: BinaryIO,
+    groups: list[str],
+    skipped: list[str],
+    spec: Preprocess,
+    labels: Labels | None,
+    sources: list[Path],
+) -> Dataset:
+    if not groups:
+        raise _unreadable(sources)
+    labels = labels or class_list(set(groups))
+    unknown = set(groups) - labels.index.keys()
+    if unknown:
+        raise ValueError(f"{len(unknown)} folders are no known class, such as {min(unknown)!r}")
+    # "c": private pages, so that torch gets memory that it may call writable
+    shape = (len(groups), spec.crop, spec.crop, 3)
+    images: NDArray[np.uint8] = np.memmap(file, np.uint8, "c", shape=shape)
+    targets = np.array([labels.index[group] for group in groups], np.int64)
+    return Dataset(images, targets, labels, tuple(skipped))
+
+
+def _unreadable(sources: list[Path]) -> ValueError:
+    return ValueError(f"none of the photos in {', '.join(map(str, sources))} could be read")
 
 
 def _decode(
-    files: list[PhotoFile], spec: Preprocess
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The crops, and which of them could be read."""
-    images = np.empty((len(files), spec.crop, spec.crop, 3), np.uint8)
-    good = np.zeros(len(files), bool)
+    photos: Iterable[PhotoFile], spec: Preprocess, skipped: list[str]
+) -> Iterator[tuple[PhotoFile, NDArray[np.uint8] | None]]:
+    """Each photo and its crop, in order; None for one that cannot be read, named in `skipped`."""
 
-    def decode(i: int) -> None:
+    def crop(photo: PhotoFile) -> NDArray[np.uint8]:
+        return preprocess(photo.read(), spec).crop
+
+    waiting: deque[tuple[PhotoFile, Future[NDArray[np.uint8]]]] = deque()
+
+    def finished() -> tuple[PhotoFile, NDArray[np.uint8] | None]:
+        photo, future = waiting.popleft()
         try:
-            images[i] = preprocess(files[i].read(), spec).crop
-            good[i] = True
+            return photo, future.result()
         except (InvalidImage, OSError, zipfile.BadZipFile, zlib.error) as error:
-            log.warning("skipped %s: %s", files[i].name, error)
+            log.warning("skipped %s: %s", photo.name, error)
+            skipped.append(photo.name)
+            return photo, None
 
     with ThreadPoolExecutor() as pool:
-        done = pool.map(decode, range(len(files)))
-        for _ in tqdm(done, "decoding", len(files), unit=" photos", leave=False):
-            pass
-    if not good.all():
-        log.warning("%d of %d photos could not be read", np.sum(~good), len(files))
-    return images, good
-
-
-def _walk(source: Path) -> Iterator[PhotoFile]:
-    if source.is_dir():
-        for path in source.rglob("*"):
-            if path.suffix.lower() in SUFFIXES:
-                relative = PurePosixPath(path.relative_to(source).as_posix())
-                yield PhotoFile(str(path), _group(relative), path.read_bytes)
-    elif zipfile.is_zipfile(source):
-        archives = local()  # a ZipFile is shared between threads under a lock: one for each
-
-        def read(member: str) -> bytes:
-            if not hasattr(archives, "zip"):
-                archives.zip = zipfile.ZipFile(source)
-            data: bytes = archives.zip.read(member)
-            return data
-
-        with zipfile.ZipFile(source) as archive:
-            for member in archive.namelist():
-                if member.lower().endswith(SUFFIXES):
-                    name = f"{source}!{member}"
-                    group = _group(PurePosixPath(member))
-                    yield PhotoFile(name, group, lambda m=member: read(m))  # type: ignore[misc]
-    else:
-        raise ValueError(f"{source} is neither a directory nor a zip file")
-
-
-def _group(path: PurePosixPath) -> str:
-    return path.parent.name or path.name.split("_")[0]
+        for photo in photos:
+            waiting.append((photo, pool.submit(crop, photo)))
+            if len(waiting) >= _AHEAD:
+                yield finished()
+        while waiting:
+            yield finished()

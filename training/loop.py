@@ -1,122 +1,222 @@
 """The training loop, top to bottom. Read this first."""
 
-import json
-import logging
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from alexnet.spec import PIXEL_SCALE, PIXEL_ZERO, Preprocess
-from training.augment import colour_jitter, random_views, texture
-from training.checkpoint import Checkpoint, CheckpointError
+from alexnet.spec import Preprocess
+from training.augment import draw
+from training.checkpoint import Checkpoint
+from training.columns import Column
 from training.data import Dataset, load
 from training.evaluate import Accuracy, Predict, accuracy
-from training.network import AlexNet, Deployable, fold_batch_norm
-from training.optim import learning_rate, optimizer
+from training.loader import Loader, Order
+from training.network import AlexNet, Deployable
+from training.optim import optimizer, set_rates
+from training.plain import plain
 from training.prune import INTERVAL, prune, sparsity_at
+from training.ranks import Ranks
 from training.recipe import Recipe
-
-log = logging.getLogger(__name__)
+from training.report import RunLog
+from training.state import FILE, State
+from training.stop import Stop
 
 
 class Training:
     """One run: a recipe, its data, and a folder that always holds a checkpoint to resume from."""
 
-    def __init__(self, recipe: Recipe, train: Dataset, run: Path):
+    def __init__(
+        self,
+        recipe: Recipe,
+        train: Dataset,
+        run: Path,
+        ranks: Ranks | None = None,
+        *,
+        columns: bool = False,
+        bf16_gradients: bool = False,
+    ):
         self.recipe, self.data, self.run = recipe, train, run
-        if len(train) < recipe.batch:
-            raise ValueError(f"{len(train)} photos are fewer than one batch of {recipe.batch}")
+        self.ranks = ranks or Ranks(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        # Columns share each batch; otherwise every process trains its part of it.
+        self.part = (0, 1) if columns else (self.ranks.rank, self.ranks.count)
+        self._check(bf16_gradients)
         torch.manual_seed(recipe.seed)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = AlexNet(len(train.labels), batch_norm=recipe.batch_norm, dropout=recipe.dropout)
-        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = optimizer(self.network, recipe)
+        whole = AlexNet(len(train.labels), recipe.arch, dropout=recipe.dropout)
+        network = Column(whole, self.ranks) if columns else whole
+        network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network
+        self.forward: torch.nn.Module = network
+        if self.part[1] > 1:
+            self.forward = DistributedDataParallel(network)
+            if bf16_gradients:
+                self.forward.register_comm_hook(None, bf16_compress_hook)
+        self.state = State(recipe, network, optimizer(network, recipe), lineage=[recipe.name])
+        self.state.loss = torch.zeros((), device=self.device)
+        self.loader = Loader(train, self.device)
         self.targets = _soft_targets(train, recipe.label_smoothing).to(self.device)
-        self.epoch = 0
         self.steps_per_epoch = len(train) // recipe.batch
-        self.seconds = 0.0
+        self.steps = self.steps_per_epoch * recipe.epochs
         self.commit = _commit()  # now: by the end of the run the checkout may have moved on
-        self.lineage = [recipe.name]
-        """The recipes that these weights went through, this one last."""
 
-    def fit(self, val_sources: list[Path]) -> Accuracy:
-        """Trains the epochs that are left, scoring each on the validation photos."""
-        recipe = self.recipe
-        work = [recipe.size_at(e) ** 2 * self.steps_per_epoch for e in range(recipe.epochs)]
-        val = load(val_sources, self._view(), self.data.labels)
+    def _check(self, bf16_gradients: bool) -> None:
+        recipe, count = self.recipe, self.part[1]
+        if len(self.data) < recipe.batch:
+            raise ValueError(
+                f"{len(self.data)} photos are fewer than one batch of {recipe.batch}: "
+                "pass a smaller --batch"
+            )
+        if recipe.batch % count:
+            raise ValueError(f"a batch of {recipe.batch} cannot be shared by {count} processes")
+        if recipe.sparsity and count != self.ranks.count:
+            raise ValueError("columns cannot be pruned: prune the network that they make")
+        if bf16_gradients and (self.device.type != "cuda" or count == 1):
+            raise ValueError("gradients travel in bf16 between several GPUs only (NCCL)")
+
+    @property
+    def device(self) -> torch.device:
+        return self.ranks.device
+
+    @property
+    def epoch(self) -> int:
+        """The epoch to be trained next, or in the middle of which the run is; from 0."""
+        return self.state.step // self.steps_per_epoch
+
+    def fit(self, val_sources: list[Path], cache: Path | None = None) -> Accuracy:
+        """Trains what is left, scoring each epoch on the validation photos.
+
+        Raises KeyboardInterrupt after a signal, when the checkpoint is written.
+        """
+        recipe, state = self.recipe, self.state
         result: Accuracy | None = None
-        with tqdm(
-            total=sum(work),
-            initial=sum(work[: self.epoch]),
-            bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed} < {remaining}{postfix}",
-        ) as bar:
-            while self.epoch < recipe.epochs:
-                if val.images.shape[1] != self._view().crop:
-                    val = load(val_sources, self._view(), self.data.labels)
+        work = [recipe.size_at(s // self.steps_per_epoch) ** 2 for s in range(self.steps)]
+        log = RunLog(self.run, recipe, active=self.ranks.first)
+        with (
+            log,
+            Stop(self.ranks) as stop,
+            tqdm(
+                total=sum(work),
+                initial=sum(work[: state.step]),
+                disable=not self.ranks.first,
+                bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed} < {remaining}{postfix}",
+            ) as bar,
+        ):
+            while state.step < self.steps:
+                epoch = self.epoch
+                if state.dense is None and sparsity_at((epoch + 1) / recipe.epochs, recipe) > 0:
+                    state.dense = (result or self._score(val_sources, cache))._asdict()
                 start = time.perf_counter()
-                loss = self._train_epoch(bar)
-                self.seconds += time.perf_counter() - start
-                result = accuracy(self.predictor(), val)
-                self.epoch += 1
-                self._record(loss, result, time.perf_counter() - start)
-                bar.write(f"epoch {self.epoch}/{recipe.epochs}: loss {loss:.3f}, {result}")
+                loss, waited = self._train_epoch(bar, log, stop)
+                seconds = time.perf_counter() - start
+                result = self._score(val_sources, cache, epoch)
+                self._save()
+                row = {"epoch": epoch + 1, "loss": loss, **result._asdict()}
+                row |= {"seconds": round(seconds, 2), "waited": round(waited, 2)}
+                log.epoch(row, state.step)
+                bar.write(f"epoch {epoch + 1}/{recipe.epochs}: loss {loss:.3f}, {result}")
         if result is None:  # a finished run was resumed
-            result = accuracy(self.predictor(), val)
-        self.model(result).save(self.run / "model.safetensors")
+            result = self._score(val_sources, cache)
+        model = self.model(result)
+        if self.ranks.first:
+            model.save(self.run / "model.safetensors")
+            log.finish(model)
         return result
 
-    def _view(self) -> Preprocess:
-        """How validation photos are seen in this epoch; after the last one, as in the last."""
-        return Preprocess().at(self.recipe.size_at(self.epoch))
-
-    def _train_epoch(self, bar: Any) -> float:
-        recipe, px = self.recipe, self.recipe.size_at(self.epoch)
-        # Everything random is drawn from the epoch's number: a resumed run is the same run.
-        generator = torch.Generator().manual_seed(recipe.seed + self.epoch)
-        torch.manual_seed(recipe.seed + self.epoch)
-        order = torch.randperm(len(self.data), generator=generator)
-        images, targets = torch.from_numpy(self.data.images), torch.from_numpy(self.data.targets)
-        steps = self.steps_per_epoch * recipe.epochs
-        total = torch.zeros((), device=self.device)
-        self.network.train()
-        for i in range(self.steps_per_epoch):
-            start = time.perf_counter()
-            step = self.epoch * self.steps_per_epoch + i
-            batch = order[i * recipe.batch : (i + 1) * recipe.batch]
-            x = images[batch].to(self.device)
-            x = random_views(x, px, recipe.smallest_view, generator, recipe.filters)
-            if recipe.sharpness or recipe.grain:
-                x = texture(x, recipe.sharpness, recipe.grain, generator)
-            x = colour_jitter(x, 0.2, generator).sub_(PIXEL_ZERO).div_(PIXEL_SCALE)
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step, steps)
+    def _train_epoch(self, bar: Any, log: RunLog, stop: Stop) -> tuple[float, float]:
+        """Mean loss, and the seconds spent on waiting for batches."""
+        recipe, state, epoch = self.recipe, self.state, self.epoch
+        self.forward.train()
+        waited, began, photos = 0.0, time.perf_counter(), 0
+        ready = time.perf_counter()
+        for cut, targets, views in self.loader.batches(self._orders(epoch)):
+            waited += time.perf_counter() - ready
+            # Everything random comes from the step's number: a resumed run is the same run.
+            torch.manual_seed(_mixed(recipe.seed, state.step) + self.part[0])
+            lr = set_rates(state.optimizer, recipe, state.step, self.steps).weights
+            x = views(cut, recipe)
             with self._autocast():
-                outputs = self.network(x)
-            loss = F.cross_entropy(outputs.float(), self.targets[targets[batch]])
-            self.optimizer.zero_grad()
+                outputs = self.forward(x)
+            loss = F.cross_entropy(outputs.float(), self.targets[targets])
+            state.optimizer.zero_grad()
             loss.backward()
-            self.optimizer.step()
-            if i % INTERVAL == 0 or i == self.steps_per_epoch - 1:
-                prune(self.network, sparsity_at((step + 1) / steps, recipe))
-                rate = recipe.batch / (time.perf_counter() - start)
-                bar.set_description(f"epoch {self.epoch + 1}/{recipe.epochs}", refresh=False)
-                bar.set_postfix_str(f"loss {loss.item():.3f}, {px} px, {rate:.0f} images/s")
-            total += loss.detach()
-            bar.update(px**2)
-        mean = total.item() / self.steps_per_epoch
-        if not torch.isfinite(total):
-            raise FloatingPointError(f"the loss is {mean} in epoch {self.epoch + 1}: lower the lr")
-        return mean
+            state.optimizer.step()
+            state.loss += loss.detach()
+            state.step += 1
+            photos += recipe.batch
+            last = state.step % self.steps_per_epoch == 0
+            if state.step % INTERVAL == 0 or last:
+                if isinstance(self.network, AlexNet):
+                    prune(self.network, sparsity_at(state.step / self.steps, recipe))
+                if not torch.isfinite(state.loss):
+                    raise FloatingPointError(
+                        f"the loss is {loss.item()} in epoch {epoch + 1}: lower the learning rate"
+                    )
+                top1 = (outputs.argmax(1) == targets).float().mean().item()
+                rate = photos / (time.perf_counter() - began)
+                log.step(state.step, loss.item(), top1, lr, rate)
+                bar.set_description(f"epoch {epoch + 1}/{recipe.epochs}", refresh=False)
+                bar.set_postfix_str(
+                    f"loss {loss.item():.3f}, top-1 {top1:.0%}, {views.px} px, {rate:.0f} images/s"
+                )
+            bar.update(views.px**2)
+            if (state.step % INTERVAL == 0 or self.ranks.count == 1) and not last and stop.agreed():
+                state.seconds += time.perf_counter() - began
+                self._save()
+                raise KeyboardInterrupt
+            ready = time.perf_counter()
+        state.seconds += time.perf_counter() - began
+        mean = self.ranks.total(state.loss.clone()).item() / self.ranks.count
+        state.loss.zero_()
+        return mean / self.steps_per_epoch, waited
+
+    def _orders(self, epoch: int) -> Iterator[Order]:
+        """What is left of the epoch, for this process."""
+        recipe = self.recipe
+        shuffle = torch.Generator().manual_seed(
+            _mixed(recipe.seed, -1 - epoch if recipe.reshuffle else -1)
+        )
+        order = torch.randperm(len(self.data), generator=shuffle)
+        first = self.state.step - epoch * self.steps_per_epoch
+        for i in range(first, self.steps_per_epoch):
+            step = epoch * self.steps_per_epoch + i
+            generator = torch.Generator().manual_seed(_mixed(recipe.seed, step))
+            noise = recipe.colour_noise if step < recipe.noise_until * self.steps else 0.0
+            side, px = self.data.images.shape[1], recipe.size_at(epoch)
+            views = draw(recipe, recipe.batch, side, px, noise, generator)
+            index = order[i * recipe.batch : (i + 1) * recipe.batch]
+            yield Order(index[self.part[0] :: self.part[1]], views.part(*self.part))
+
+    def _score(self, sources: list[Path], cache: Path | None, epoch: int | None = None) -> Accuracy:
+        """Accuracy of the network as it is, on photos at the size of `epoch` (or the present)."""
+        epoch = min(self.epoch if epoch is None else epoch, self.recipe.epochs - 1)
+        spec = Preprocess().at(self.recipe.size_at(epoch))
+        with self.ranks.one_at_a_machine():
+            val = load(sources, spec, self.data.labels, cache)
+        for buffer in self.network.buffers():
+            self.ranks.same(buffer)  # each process has seen other photos: batch norm must agree
+        rank, count = self.part
+        own = Dataset(val.images[rank::count], val.targets[rank::count], val.labels)
+        if not len(own):
+            raise ValueError(f"{len(val)} validation photos are fewer than {count} processes")
+        result = accuracy(self.predictor(), own)
+        sums = torch.tensor([result.top1 * len(own), result.top5 * len(own), len(own)])
+        if count > 1:
+            sums = self.ranks.total(sums.to(self.device)).cpu()
+        top1, top5, photos = sums.double().tolist()
+        return Accuracy(top1 / photos, top5 / photos, round(photos))
 
     def predictor(self) -> Predict:
         """uint8 crops -> logits with the network as it is now."""
-        deployable = Deployable(self.network).to(self.device).eval()
+        recipe = self.recipe
+        deployable = Deployable(self.network, recipe.mean, recipe.std).to(self.device).eval()
 
         def predict(images: Any) -> Any:
             with torch.inference_mode(), self._autocast():
@@ -126,67 +226,41 @@ class Training:
 
     def _autocast(self) -> torch.autocast:
         fast = self.device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
+        wanted = self.recipe.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=wanted and fast)
+
+    def _save(self) -> None:
+        checkpoint = self.state.checkpoint()
+        if self.ranks.first:
+            checkpoint.save(self.run / FILE)
 
     def model(self, result: Accuracy) -> Checkpoint:
         """What export reads: the plain network and the facts about it, no optimiser."""
+        recipe, state = self.recipe, self.state
+        network = AlexNet(len(self.data.labels), recipe.arch, dropout=recipe.dropout)
+        network.load_state_dict(state.weights())
+        finished = plain(network)
         facts = {
-            "arch": "alexnet",
-            "recipe": self.recipe.to_json(),
-            "lineage": self.lineage,
+            "arch": finished.arch,
+            "recipe": recipe.to_json(),
+            "lineage": state.lineage,
             "labels": self.data.labels.to_tsv(),
             "known": self.data.known,
             "photos": len(self.data),
+            "skipped": len(self.data.skipped),
             "accuracy": result._asdict(),
-            "mean": [PIXEL_ZERO] * 3,
-            "std": [PIXEL_SCALE] * 3,
-            "train_minutes": round(self.seconds / 60, 1),
+            "dense": state.dense,
+            "mean": recipe.mean,
+            "std": recipe.std,
+            "crop": 224,
+            "train_minutes": round(state.seconds / 60, 1),
             "commit": self.commit,
         }
-        plain = fold_batch_norm(self.network)
-        return Checkpoint({f"network.{k}": v for k, v in plain.state_dict().items()}, facts)
+        return Checkpoint({f"network.{k}": v for k, v in finished.state_dict().items()}, facts)
 
-    def _record(self, loss: float, result: Accuracy, seconds: float) -> None:
-        state = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
-            state[f"momentum.{name}"] = self.optimizer.state[parameter]["momentum_buffer"]
-        facts = {
-            "recipe": self.recipe.to_json(),
-            "lineage": self.lineage,
-            "epoch": self.epoch,
-            "seconds": self.seconds,
-        }
-        Checkpoint(state, facts).save(self.run / "last.safetensors")
-        row = {"epoch": self.epoch, "loss": loss, **result._asdict(), "seconds": seconds}
-        with (self.run / "log.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
 
-    def init(self, path: Path) -> None:
-        """Takes the weights of a `last.safetensors`, not its momentum; raises CheckpointError."""
-        checkpoint = Checkpoint.load(path)
-        try:
-            self.network.load_state_dict(checkpoint.part("network"))
-        except RuntimeError as error:
-            raise CheckpointError(f"{path} does not fit this network: {error}") from None
-        self.lineage = [*checkpoint.facts["lineage"], self.recipe.name]
-        self.seconds = checkpoint.facts["seconds"]
-
-    def resume(self) -> None:
-        """Goes on from the run folder's checkpoint; raises CheckpointError, ValueError."""
-        checkpoint = Checkpoint.load(self.run / "last.safetensors")
-        if Recipe.from_json(checkpoint.facts["recipe"]) != self.recipe:
-            raise ValueError(f"{self.run} holds a run of another recipe")
-        try:
-            self.network.load_state_dict(checkpoint.part("network"))
-        except RuntimeError as error:
-            raise ValueError(f"{self.run} holds a run on other classes") from error
-        momentum: dict[str, Tensor] = checkpoint.part("momentum")
-        for name, parameter in self.network.named_parameters():
-            # In the parameter's own memory layout: the fused step goes through both as they lie.
-            buffer = torch.empty_like(parameter, requires_grad=False).copy_(momentum[name])
-            self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        facts = checkpoint.facts
-        self.epoch, self.seconds, self.lineage = facts["epoch"], facts["seconds"], facts["lineage"]
+def _mixed(seed: int, step: int) -> int:
+    return seed * 1_000_003 + step * 7919  # apart for each step; room for ranks in between
 
 
 def _soft_targets(data: Dataset, smoothing: float) -> Tensor:

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from tests.photos import class_folders
 from training.__main__ import main
 from training.checkpoint import Checkpoint, CheckpointError
 from training.data import Dataset, load
-from training.evaluate import Accuracy, accuracy
+from training.evaluate import accuracy
+from training.loader import Order
 from training.loop import Training
 from training.network import AlexNet, Deployable
+from training.ranks import Ranks
 from training.recipe import SMOKE, Recipe, named
 
 ROOT = Path(__file__).parents[2]
@@ -58,11 +61,15 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Interrupted(Training):
-    """Stopped by Ctrl-C when the first epoch has been recorded."""
+    """Gets a real Ctrl-C while step number `at` is being prepared."""
 
-    def _record(self, loss: float, result: Accuracy, seconds: float) -> None:
-        super()._record(loss, result, seconds)
-        raise KeyboardInterrupt
+    at = 0
+
+    def _orders(self, epoch: int) -> Iterator[Order]:
+        for order in super()._orders(epoch):
+            if self.state.step == self.at:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield order
 
 
 @pytest.mark.usefixtures("narrow")
@@ -97,15 +104,21 @@ def test_the_smoke_recipe_learns_colours_and_writes_a_model(photos: Path, run: P
 
 
 @pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_resumed_run_gives_bitwise_the_weights_of_one_that_was_not_stopped(
-    photos: Path, train: Dataset, run: Path
+    photos: Path, train: Dataset, run: Path, at: int
 ) -> None:
-    Training(SMOKE, train, run / "whole").fit([photos / "val"])
+    """Stopped in the middle of an epoch, in its last step, and in the first of the next."""
+    recipe = replace(SMOKE, filters=("bilinear", "nearest"), sharpness=0.5, grain=20.0)
+    Training(recipe, train, run / "whole").fit([photos / "val"])
+    stopped = Interrupted(recipe, train, run / "halves")
+    stopped.at = at
     with pytest.raises(KeyboardInterrupt):
-        Interrupted(SMOKE, train, run / "halves").fit([photos / "val"])
-    resumed = Training(SMOKE, train, run / "halves")
-    resumed.resume()
-    assert resumed.epoch == 1
+        stopped.fit([photos / "val"])
+    resumed = Training(recipe, train, run / "halves")
+    resumed.state.resume(run / "halves")
+    # A signal in an epoch's last step waits for the validation and one step more.
+    assert resumed.state.step == {1: 2, 2: 4, 3: 4}[at]
     resumed.fit([photos / "val"])
 
     for name in ("last.safetensors", "model.safetensors"):
@@ -113,8 +126,12 @@ def test_a_resumed_run_gives_bitwise_the_weights_of_one_that_was_not_stopped(
         assert whole.tensors.keys() == halves.tensors.keys()
         differ = [k for k, v in whole.tensors.items() if not torch.equal(v, halves.tensors[k])]
         assert differ == []
-    logs = [(run / part / "log.jsonl").read_text().splitlines() for part in ("whole", "halves")]
-    assert [len(log) for log in logs] == [2, 2]
+    losses = [
+        [json.loads(line)["loss"] for line in (run / part / "log.jsonl").read_text().splitlines()]
+        for part in ("whole", "halves")
+    ]
+    assert len(losses[0]) == 2
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.usefixtures("narrow")
@@ -123,12 +140,11 @@ def test_resuming_a_finished_run_scores_it_again(photos: Path, train: Dataset, r
     result = Training(recipe, train, run).fit([photos / "val"])
     (run / "model.safetensors").unlink()
     again = Training(recipe, train, run)
-    again.resume()
+    again.state.resume(run)
     assert again.fit([photos / "val"]) == result
     assert (run / "model.safetensors").exists()
 
 
-@pytest.mark.usefixtures("narrow")
 @pytest.mark.usefixtures("narrow")
 def test_a_run_can_start_from_the_weights_of_another(
     photos: Path, train: Dataset, run: Path
@@ -136,20 +152,20 @@ def test_a_run_can_start_from_the_weights_of_another(
     first = Training(replace(SMOKE, epochs=1), train, run)
     first.fit([photos / "val"])
     second = Training(replace(SMOKE, epochs=3, seed=5), train, run / "second")
-    second.init(run / "last.safetensors")
+    second.state.init(run / "last.safetensors")
     weights = zip(first.network.parameters(), second.network.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in weights)
-    assert (second.epoch, second.optimizer.state) == (0, {})
-    assert second.lineage == ["smoke", "smoke"]
-    assert second.seconds == first.seconds
+    assert (second.epoch, second.state.optimizer.state) == (0, {})
+    assert second.state.lineage == ["smoke", "smoke"]
+    assert second.state.seconds == first.state.seconds
     assert second.fit([photos / "val"]).photos == 20
     with pytest.raises(CheckpointError, match="does not fit"):
-        Training(replace(SMOKE, batch_norm=False), train, run).init(run / "last.safetensors")
+        Training(replace(SMOKE, arch="alexnet"), train, run).state.init(run / "last.safetensors")
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(train: Dataset, run: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
-        Training(SMOKE, train, run).resume()
+        Training(SMOKE, train, run).state.resume(run)
 
 
 @pytest.mark.usefixtures("narrow")
@@ -159,10 +175,10 @@ def test_a_run_of_another_recipe_or_of_other_classes_is_not_resumed(
     recipe = replace(SMOKE, epochs=1)
     Training(recipe, train, run).fit([photos / "val"])
     with pytest.raises(ValueError, match="another recipe"):
-        Training(replace(recipe, seed=1), train, run).resume()
+        Training(replace(recipe, seed=1), train, run).state.resume(run)
     more = Dataset(train.images, train.targets, Labels((*train.labels.rows, Label("x", "x"))))
     with pytest.raises(ValueError, match="classes"):
-        Training(recipe, more, run).resume()
+        Training(recipe, more, run).state.resume(run)
 
 
 @pytest.mark.usefixtures("narrow")
@@ -171,8 +187,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(
 ) -> None:
     training = Training(SMOKE, train, run)
     with torch.no_grad():
-        training.network.fully_connected[-1].weight.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="loss is nan in epoch 1: lower the lr"):
+        training.network.layers[-1].weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="loss is nan in epoch 1: lower the learning rate"):
         training.fit([photos / "val"])
     assert not run.exists()
 
@@ -191,6 +207,38 @@ def test_fewer_photos_than_a_batch_are_an_error(train: Dataset, run: Path) -> No
     few = Dataset(train.images[:15], train.targets[:15], train.labels)
     with pytest.raises(ValueError, match="15 photos are fewer than one batch of 16"):
         Training(SMOKE, few, run)
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize(
+    ("settings", "ranks", "message"),
+    [
+        ({}, 3, "a batch of 16 cannot be shared by 3 processes"),
+        ({"bf16_gradients": True}, 1, "between several GPUs only"),
+        ({"columns": True}, 2, "columns cannot be pruned"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(
+    train: Dataset, run: Path, settings: dict[str, bool], ranks: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Training(SMOKE, train, run, Ranks(torch.device("cpu"), 0, ranks), **settings)
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize(
+    ("arch", "ranks", "message"),
+    [
+        ("alexnet", 2, "alexnet has no columns"),
+        ("alexnet2012", 3, "columns need 2 processes; this run has 3"),
+    ],
+)
+def test_columns_need_two_processes_and_a_network_that_has_them(
+    train: Dataset, run: Path, arch: str, ranks: int, message: str
+) -> None:
+    recipe = replace(SMOKE, arch=arch, sparsity=0.0)
+    with pytest.raises(ValueError, match=message):
+        Training(recipe, train, run, Ranks(torch.device("cpu"), 0, ranks), columns=True)
 
 
 def test_a_recipe_gives_each_epoch_its_size() -> None:
@@ -220,20 +268,37 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_trains_the_real_network(photos: Path, run: Path) -> None:
-    flags = ("--recipe", "smoke", "--epochs", "1", "--batch", "48", "--run", run)
-    done = command("--train", photos / "train", "--val", photos / "val", *flags)
+    flags = ("--recipe", "smoke", "--epochs", "1", "--batch", "48", "--prune", "0.25")
+    places = ("--output", run, "--cache", run / "cache")
+    done = command("--train", photos / "train", "--val", photos / "val", *flags, *places)
     assert done.returncode == 0, done.stderr
-    assert "48 photos of 4 classes; recipe smoke" in done.stderr
+    assert "48 photos of 4 classes; recipe smoke: alexnet-bn, 1 epochs on" in done.stderr
+    assert "top-1" in done.stderr
+    assert "images/s" in done.stderr
     assert f"wrote {run / 'model.safetensors'}" in done.stderr
     facts = Checkpoint.load(run / "model.safetensors").facts
     assert facts["recipe"]["epochs"] == 1
-    assert {p.name for p in run.iterdir()} == {"last.safetensors", "model.safetensors", "log.jsonl"}
+    assert facts["dense"]["photos"] == 20
+    assert {p.name for p in run.iterdir()} == {
+        "last.safetensors", "model.safetensors", "log.jsonl", "recipe.json", "environment.json",
+        "tensorboard", "curves.png", "filters.png", "card.md", "cache",
+    }  # fmt: skip
+    assert "25% of the fully connected weights are zero" in (run / "card.md").read_text()
 
 
 def test_the_commands_help_names_every_flag_and_recipe() -> None:
     done = command("--help")
     assert done.returncode == 0
-    for word in ("--train", "--val", "--run", "--epochs", "--batch", "--resume", "--init", "plain"):
+    for word in (
+        "--train",
+        "--val",
+        "--output",
+        "--epochs",
+        "--batch",
+        "--resume",
+        "--init",
+        "plain",
+    ):
         assert word in done.stdout
 
 
@@ -241,15 +306,18 @@ def test_an_absent_folder_ends_the_command_with_one_sentence(tmp_path: Path) -> 
     absent = tmp_path / "absent"
     done = command("--train", absent, "--val", absent)
     assert done.returncode == 1
-    assert done.stderr == f"alexnet-train: {absent} is neither a directory nor a zip file\n"
+    assert (
+        done.stderr
+        == f"alexnet-train: {absent} is neither a directory nor a zip file nor a tar shard\n"
+    )
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(arguments: Any) -> None:
+    def interrupted(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("training.__main__.train", interrupted)
     monkeypatch.setattr("sys.argv", ["alexnet-train", "--train", "a", "--val", "b"])
     with pytest.raises(SystemExit) as caught:
         main()
-    assert "--resume goes on from there" in str(caught.value.code)
+    assert "--resume goes on" in str(caught.value.code)

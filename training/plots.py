@@ -1,0 +1,97 @@
+"""The pictures of a run: its curves, its learning rates, and the filters of conv1."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.recipe import Recipe
+from training.schedule import Rates, rates
+
+mpl.use("agg")  # files, never windows
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+_STYLE: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "figure.dpi": 120,
+    "font.size": 9,
+}
+
+
+def curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:
+    """Loss and accuracy after each epoch, from the rows of `log.jsonl`."""
+    epochs = [row["epoch"] for row in rows]
+    with plt.rc_context(_STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+        marker = "o" if len(rows) < 30 else ""
+        left.plot(epochs, [row["loss"] for row in rows], marker=marker, ms=3, color="tab:red")
+        left.set(title="training loss", xlabel="epoch")
+        for name, label in (("top5", "top-5"), ("top1", "top-1")):
+            values = [100 * row[name] for row in rows]
+            right.plot(epochs, values, marker=marker, ms=3, label=f"{label}: {values[-1]:.1f} %")
+        right.set(title="validation accuracy, %", xlabel="epoch", ylim=(0, 100))
+        right.legend(loc="upper left", frameon=False)
+        for axes in (left, right):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        figure.suptitle(title)
+        _save(figure, path)
+
+
+def learning_rates(recipe: Recipe, path: Path) -> None:
+    """The rate of each group of parameters over the epochs; a frozen group has none."""
+    steps = 100 * recipe.epochs
+    values = [rates(recipe, step, steps) for step in range(steps)]
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+        _groups(axes, values, np.arange(steps) / 100 + 1)
+        axes.set(
+            title=f"learning rates of recipe {recipe.name}", xlabel="epoch",
+            yscale="linear" if recipe.schedule == "linear" else "log",
+        )  # fmt: skip
+        _save(figure, path)
+
+
+def _groups(axes: Axes, values: list[Rates], epochs: NDArray[np.float64]) -> None:
+    """One line for each different curve: groups that share one share its line."""
+    lines: dict[tuple[float, ...], list[str]] = {}
+    for name, curve in zip(Rates._fields, zip(*values, strict=True), strict=True):
+        lines.setdefault(curve, []).append(name.replace("_", " "))
+    for curve, names in lines.items():
+        shown = np.array([rate or np.nan for rate in curve])
+        label = "all parameters" if len(names) == 4 else ", ".join(names)
+        inner = {"lw": 1.2, "ls": "--"} if names[0].startswith("conv1") else {"lw": 3}
+        axes.plot(epochs, shown, label=label, **inner)
+    axes.legend(frameon=False)
+
+
+def filter_grid(weight: Tensor) -> NDArray[np.uint8]:
+    """(N, 3, k, k) filters -> one RGB picture, 16 in a row, each with a contrast of its own."""
+    filters = weight.detach().cpu().float().permute(0, 2, 3, 1).numpy()
+    low = filters.min((1, 2, 3), keepdims=True)
+    span = np.maximum(filters.max((1, 2, 3), keepdims=True) - low, 1e-9)
+    count, side, per_row = len(filters), filters.shape[1], 16
+    grid = np.full((-(-count // per_row) * (side + 1) + 1, per_row * (side + 1) + 1, 3), 255)
+    for i, picture in enumerate(255 * (filters - low) / span):
+        y, x = 1 + i // per_row * (side + 1), 1 + i % per_row * (side + 1)
+        grid[y : y + side, x : x + side] = picture.round()
+    return grid.astype(np.uint8)
+
+
+def filters(weight: Tensor, path: Path) -> None:
+    """The picture of figure 3 of the paper: what conv1 has learnt to look for."""
+    grid = np.kron(filter_grid(weight), np.ones((4, 4, 1), np.uint8))  # 4 screen pixels for one
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plt.imsave(path, grid)
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)

@@ -1,0 +1,93 @@
+"""What a run is, between two steps: weights, momentum, and how far it has come."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.checkpoint import Checkpoint, CheckpointError
+from training.columns import Column
+from training.network import AlexNet
+from training.recipe import Recipe
+
+FILE = "last.safetensors"
+
+
+@dataclass
+class State:
+    """Everything random is drawn from the number of the step, so no generator is part of this."""
+
+    recipe: Recipe
+    network: AlexNet | Column
+    optimizer: torch.optim.SGD
+    step: int = 0
+    loss: Tensor = field(default_factory=lambda: torch.zeros(()))
+    """Sum over the steps of this epoch."""
+    seconds: float = 0.0
+    """Spent on training, validation not counted."""
+    lineage: list[str] = field(default_factory=list)
+    """The recipes that these weights went through, this one last."""
+    dense: dict[str, Any] | None = None
+    """Accuracy before pruning began."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights of the whole network; all processes that hold a column take part."""
+        return {name: self._whole(name, t) for name, t in self.network.state_dict().items()}
+
+    def checkpoint(self) -> Checkpoint:
+        tensors = {f"network.{name}": tensor for name, tensor in self.weights().items()}
+        for name, parameter in self.network.named_parameters():
+            momentum = self.optimizer.state[parameter]["momentum_buffer"]
+            tensors[f"momentum.{name}"] = self._whole(name, momentum)
+        tensors["sum.loss"] = self.loss
+        facts = {
+            "recipe": self.recipe.to_json(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "lineage": self.lineage,
+            "dense": self.dense,
+        }
+        return Checkpoint(tensors, facts)
+
+    def init(self, path: Path) -> None:
+        """Takes the weights of a `last.safetensors`, not its momentum; raises CheckpointError."""
+        checkpoint = Checkpoint.load(path)
+        try:
+            self._take(checkpoint.part("network"))
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} does not fit this network: {error}") from None
+        self.lineage = [*checkpoint.facts["lineage"], self.recipe.name]
+        self.seconds = checkpoint.facts["seconds"]
+
+    def resume(self, run: Path) -> None:
+        """Goes on from the run folder's checkpoint; raises CheckpointError, ValueError."""
+        checkpoint = Checkpoint.load(run / FILE)
+        facts = checkpoint.facts
+        if "step" not in facts:
+            raise CheckpointError(f"{run / FILE} was written before runs could stop anywhere")
+        if Recipe.from_json(facts["recipe"]) != self.recipe:
+            raise ValueError(f"{run} holds a run of another recipe")
+        try:
+            self._take(checkpoint.part("network"))
+        except RuntimeError as error:
+            raise ValueError(f"{run} holds a run on other classes") from error
+        momentum = checkpoint.part("momentum")
+        for name, parameter in self.network.named_parameters():
+            # In the parameter's own memory layout: the fused step goes through both as they lie.
+            buffer = torch.empty_like(parameter, requires_grad=False)
+            buffer.copy_(self._part(name, momentum[name]))
+            self.optimizer.state[parameter]["momentum_buffer"] = buffer
+        self.loss.copy_(checkpoint.tensors["sum.loss"])
+        self.step, self.seconds = facts["step"], facts["seconds"]
+        self.lineage, self.dense = facts["lineage"], facts["dense"]
+
+    def _take(self, weights: dict[str, Tensor]) -> None:
+        self.network.load_state_dict({k: self._part(k, v) for k, v in weights.items()})
+
+    def _part(self, name: str, tensor: Tensor) -> Tensor:
+        return self.network.part(name, tensor) if isinstance(self.network, Column) else tensor
+
+    def _whole(self, name: str, tensor: Tensor) -> Tensor:
+        return self.network.whole(name, tensor) if isinstance(self.network, Column) else tensor
