@@ -6,7 +6,17 @@ from numpy.typing import NDArray
 
 from alexnet.labels import Label, Labels
 from training.data import Dataset
-from training.evaluate import Accuracy, accuracy, logits, score
+from training.evaluate import (
+    Accuracy,
+    ClassScore,
+    accuracy,
+    class_scores,
+    ensemble,
+    logits,
+    score,
+    ten_views,
+    worst,
+)
 
 LABELS = Labels(tuple(Label(f"c{i}", f"class {i}") for i in range(10)))
 
@@ -68,3 +78,91 @@ def test_accuracy_scores_a_predictor_on_a_dataset() -> None:
     result = accuracy(lambda crops: np.eye(10, dtype=np.float32)[crops[:, 0, 0, 0]], data, 3)
     assert result == Accuracy(0.75, 0.75, 4)
     assert str(result) == "top-1 75.0%, top-5 75.0% of 4 photos"
+
+
+def test_scores_are_those_of_a_loop_over_the_photos() -> None:
+    rng = np.random.default_rng(0)
+    outputs = rng.integers(0, 6, (200, 10)).astype(np.float32)  # many ties
+    own = rng.integers(0, 10, 200)
+    places = []
+    for row, target in zip(outputs.tolist(), own.tolist(), strict=True):
+        places.append(sum(value >= row[target] for i, value in enumerate(row) if i != target))
+    top1 = sum(place == 0 for place in places) / 200
+    top5 = sum(place <= 4 for place in places) / 200
+    assert 0 < top1 < top5 < 1
+    assert score(outputs, own) == pytest.approx((top1, top5, 200))
+    for one in class_scores(outputs, own):
+        mine = [place for place, target in zip(places, own, strict=True) if target == one.target]
+        assert one.accuracy.photos == len(mine)
+        assert one.accuracy.top1 == pytest.approx(np.mean([place == 0 for place in mine]))
+        assert one.accuracy.top5 == pytest.approx(np.mean([place <= 4 for place in mine]))
+        assert sum(times for _, times in one.taken_for) == sum(place > 0 for place in mine)
+
+
+def test_the_standard_error_is_that_of_a_coin() -> None:
+    assert Accuracy(0.5, 1, 10_000).standard_error == pytest.approx(0.005)
+    assert Accuracy(0.9, 1, 100).standard_error == pytest.approx(0.03)
+    assert Accuracy(1.0, 1, 7).standard_error == 0
+
+
+ANSWERS = np.eye(4, dtype=np.float32)[[0, 0, 2, 2, 1, 3, 3, 3, 1]]
+OWN = targets(0, 0, 0, 0, 0, 1, 1, 1, 1)
+
+
+def test_a_class_says_what_its_photos_were_taken_for() -> None:
+    first, second = class_scores(ANSWERS, OWN)
+    assert first == ClassScore(0, Accuracy(0.4, 1, 5), [(2, 2), (1, 1)])
+    assert second == ClassScore(1, Accuracy(0.25, 1, 4), [(3, 3)])
+
+
+def test_classes_without_photos_have_no_score() -> None:
+    assert [s.target for s in class_scores(ANSWERS, np.full(9, 3))] == [3]
+
+
+def test_a_photo_whose_class_ties_is_taken_for_the_other() -> None:
+    (one,) = class_scores(rows([1, 0, 1, 0]), targets(0))
+    assert one == ClassScore(0, Accuracy(0, 1, 1), [(2, 1)])
+
+
+def test_the_worst_classes_come_first_and_top_5_decides_among_equals() -> None:
+    scores = [
+        ClassScore(target, Accuracy(top1, top5, 10), [])
+        for target, top1, top5 in [(0, 0.5, 0.6), (1, 0.2, 0.9), (2, 0.2, 0.3), (3, 0.9, 1)]
+    ]
+    assert [s.target for s in worst(scores, 3)] == [2, 1, 0]
+    assert [s.target for s in worst(scores, 99)] == [2, 1, 0, 3]
+    assert worst(scores, 0) == []
+
+
+def test_an_ensemble_answers_with_the_mean() -> None:
+    members = [rows([0.7, 0.3], [0.1, 0.9]), rows([0.2, 0.8], [0.2, 0.8]), rows([0.9, 0.1], [0, 1])]
+    mean = ensemble(members)
+    np.testing.assert_allclose(mean, [[0.6, 0.4], [0.1, 0.9]], rtol=1e-6)
+    assert members[0][0, 0] == np.float32(0.7), "a member was written to"
+    np.testing.assert_array_equal(ensemble(members[:1]), members[0])
+
+
+@pytest.mark.parametrize("crop", [224, 227])
+def test_ten_views_are_corners_and_centre_and_their_mirror_images(crop: int) -> None:
+    squares = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), np.uint8)
+    views = ten_views(squares, crop)
+    assert views.shape == (2, 10, crop, crop, 3)
+    middle = (256 - crop) // 2
+    expected = [
+        squares[:, :crop, :crop],
+        squares[:, :crop, -crop:],
+        squares[:, -crop:, :crop],
+        squares[:, -crop:, -crop:],
+        squares[:, middle : middle + crop, middle : middle + crop],
+    ]
+    for i, view in enumerate(expected):
+        np.testing.assert_array_equal(views[:, i], view)
+        np.testing.assert_array_equal(views[:, 5 + i], np.flip(view, 2))
+
+
+def test_ten_views_of_a_square_as_small_as_the_crop_are_two() -> None:
+    squares = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    views = ten_views(squares, 4)
+    for i in range(5):
+        np.testing.assert_array_equal(views[:, i], squares)
+        np.testing.assert_array_equal(views[:, 5 + i], squares[:, :, ::-1])

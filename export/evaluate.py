@@ -1,0 +1,243 @@
+"""`alexnet-evaluate`: the accuracy of checkpoints, bundles and servers, measured in one way."""
+
+import argparse
+import logging
+import sys
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from alexnet.labels import Labels
+from alexnet.preprocess import InvalidImage
+from export.report import Report, Score
+from export.subjects import BATCH, VIEWS, Subject, open_subject
+from training.data import PhotoFile, photo_files
+from training.evaluate import Outputs, class_scores, ensemble, score
+
+log = logging.getLogger(__name__)
+_Read = NDArray[Any] | str  # what a subject made of a photo, or why it could not be read
+
+AHEAD = 3 * BATCH  # photos decoded before their turn, at most; as squares for ten views 38 MB
+
+EXPLANATION = """\
+A subject is a file of weights, a bundle (a folder or .tar.xz, with :int8 or :fp32 behind it to
+choose) or the URL of a running server. Several are also scored together: the mean of their
+probabilities, as of the paper's five CNNs.
+
+The class of a photo is the name of its folder, in a directory or inside a zip; in a flat folder
+it is what precedes the first _ in the file's name, as in n02085620_Chihuahua.jpg. A photo that
+cannot be read counts as failed, not as wrong.
+
+examples:
+  alexnet-evaluate models/starter.tar.xz --photos val.zip
+  alexnet-evaluate runs/*/model.safetensors --photos val/ --views 10
+  alexnet-evaluate mine:int8 mine:fp32 http://localhost:8000 --photos val/ --json
+"""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one subject made of the photos."""
+
+    good: NDArray[np.bool_]
+    """(photos,): those that could be read."""
+    probabilities: Outputs
+    """(good photos, classes)"""
+    failures: list[str]
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        _evaluate(_arguments())
+    except (ValueError, OSError) as error:
+        sys.exit(f"alexnet-evaluate: {error}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="alexnet-evaluate",
+        description="Measure top-1 and top-5 on photos whose class is known.",
+        epilog=EXPLANATION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("subjects", nargs="+", metavar="SUBJECT")
+    parser.add_argument("--photos", nargs="+", type=Path, required=True, metavar="DIR_OR_ZIP")
+    parser.add_argument(
+        "--views", type=int, choices=VIEWS, default=1,
+        help="1: the central crop, as served; 10: the paper's corners and centre, each with its "
+        "mirror image (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--classes", type=Path, metavar="FILE_OR_ZIP_OR_DIR",
+        help="score only photos of the classes in here",
+    )  # fmt: skip
+    parser.add_argument(
+        "--known-only", action="store_true",
+        help="leave out photos of classes that the subjects do not have",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tile", type=int, metavar="PX",
+        help="for weights: photos become JPEG tiles of this side first, as for alexnet-export",
+    )  # fmt: skip
+    parser.add_argument(
+        "--class-order", type=Path, metavar="FILE",
+        help="for weights that do not say the order of their classes: one synset a line",
+    )  # fmt: skip
+    parser.add_argument("--worst", type=int, default=10, metavar="N", help="classes shown")
+    parser.add_argument("--json", action="store_true", help="the report on stdout, all classes")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="write report.json and classes.tsv there"
+    )
+    arguments = parser.parse_args()
+    if arguments.worst < 0:
+        parser.error(f"--worst {arguments.worst} is no number of classes")
+    return arguments
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    files = photo_files(arguments.photos)
+    chosen = _of_classes(files, arguments.classes)
+    with ExitStack() as stack:
+        subjects = [
+            stack.enter_context(closing(_open(name, arguments))) for name in arguments.subjects
+        ]
+        labels = _same_labels(subjects)
+        known = _known(chosen, labels, arguments.known_only)
+        answers = [_answers(subject, known) for subject in subjects]
+    for failure in dict.fromkeys(f for a in answers for f in a.failures):
+        log.warning("skipped %s", failure)
+    targets = np.array([labels.index[f.group] for f in known], np.int64)
+    scores = [_score(s.name, s.model, a, targets) for s, a in zip(subjects, answers, strict=True)]
+    if len(scores) > 1:
+        scores.append(_score("ensemble", f"mean of {len(scores)}", _together(answers), targets))
+    report = Report(
+        photos=arguments.photos,
+        views=arguments.views,
+        classes=arguments.classes,
+        left_out=len(files) - len(chosen),
+        unknown=len(chosen) - len(known),
+        labels=labels,
+        scores=scores,
+    )
+    if arguments.output:
+        report.write(arguments.output)
+    print(report.to_json() if arguments.json else report.to_text(arguments.worst))
+
+
+def _open(name: str, arguments: argparse.Namespace) -> Subject:
+    return open_subject(
+        name, arguments.views, tile=arguments.tile, class_order=arguments.class_order
+    )
+
+
+def _of_classes(files: list[PhotoFile], source: Path | None) -> list[PhotoFile]:
+    """As for `alexnet-score`: the classes of other photos, or the first word of each line."""
+    if source is None:
+        return files
+    if source.is_dir() or zipfile.is_zipfile(source):
+        classes = {file.group for file in photo_files([source])}
+    else:
+        classes = {line.split()[0] for line in source.read_text().splitlines() if line.strip()}
+    chosen = [file for file in files if file.group in classes]
+    if not chosen:
+        raise ValueError(f"none of the photos is of a class in {source}")
+    return chosen
+
+
+def _same_labels(subjects: list[Subject]) -> Labels:
+    first = subjects[0]
+    for other in subjects[1:]:
+        if list(other.labels.index) != list(first.labels.index):
+            raise ValueError(
+                f"{first.name} and {other.name} do not have the same classes in the same order, "
+                "so nothing can be averaged: evaluate them one at a time"
+            )
+    return first.labels
+
+
+def _known(files: list[PhotoFile], labels: Labels, known_only: bool) -> list[PhotoFile]:
+    known = [file for file in files if file.group in labels.index]
+    unknown = {file.group for file in files} - labels.index.keys()
+    if unknown and not known_only:
+        raise ValueError(
+            f"{len(files) - len(known)} photos are of {len(unknown)} classes that the model does "
+            f"not have, such as {min(unknown)!r}: --known-only leaves them out"
+        )
+    if not known:
+        raise ValueError("none of the photos is of a class that the model has")
+    return known
+
+
+def _answers(subject: Subject, files: list[PhotoFile]) -> Answers:
+    """Photos are read in threads, and only a few batches of them before their turn."""
+
+    def read(file: PhotoFile) -> _Read:
+        try:
+            return subject.read(file.read())
+        except (InvalidImage, OSError, zipfile.BadZipFile, zlib.error) as error:
+            return f"{file.name}: {error}"
+
+    good = np.zeros(len(files), bool)
+    batch: list[NDArray[Any]] = []
+    outputs: list[Outputs] = []
+    failures: list[str] = []
+    pool = ThreadPoolExecutor()
+    try:
+        photos = _in_order(pool.submit(read, file) for file in files)
+        bar = tqdm(photos, subject.name, len(files), unit=" photos", leave=False, disable=None)
+        for i, photo in enumerate(bar):
+            if isinstance(photo, str):
+                failures.append(photo)
+                continue
+            good[i] = True
+            batch.append(photo)
+            if len(batch) == BATCH:
+                outputs.append(subject.predict(np.stack(batch)))
+                batch.clear()
+        if batch:
+            outputs.append(subject.predict(np.stack(batch)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if not outputs:
+        raise ValueError(f"none of the {len(files)} photos could be read; {failures[0]}")
+    return Answers(good, np.concatenate(outputs), failures)
+
+
+def _in_order(reading: Iterable[Future[_Read]]) -> Iterator[_Read]:
+    waiting: deque[Future[_Read]] = deque()
+    for future in reading:
+        waiting.append(future)
+        if len(waiting) == AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _together(answers: list[Answers]) -> Answers:
+    """The ensemble's, on the photos that all of its members could read."""
+    good = np.logical_and.reduce([a.good for a in answers])
+    if not good.any():
+        raise ValueError("there is no photo that every subject could read")
+    return Answers(good, ensemble([a.probabilities[good[a.good]] for a in answers]), [])
+
+
+def _score(subject: str, model: str, answers: Answers, targets: NDArray[np.int64]) -> Score:
+    good, outputs = answers.good, answers.probabilities
+    own = targets[good]
+    failed = int(np.sum(~good))
+    return Score(subject, model, failed, score(outputs, own), class_scores(outputs, own))
+
+
+if __name__ == "__main__":
+    main()

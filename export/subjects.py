@@ -1,0 +1,242 @@
+"""What can be scored: a checkpoint, a bundle or a running server, all with the same two steps."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from threading import local
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.bundle import MANIFEST, Bundle
+from alexnet.labels import Label, Labels
+from alexnet.postprocess import softmax
+from alexnet.preprocess import InvalidImage, preprocess
+from alexnet.spec import Preprocess
+from training.evaluate import Outputs, Predict, logits, ten_views
+
+BATCH = 64
+PREFERENCE = ("int8", "fp32")  # the server's: what it would serve is what is scored
+VIEWS = (1, 10)
+
+TIMEOUT_S = 60.0
+PAUSES_S = (0.2, 1.0, 5.0)
+# Statuses of docs/operations.md: it is the photo's own fault; it may be answered later.
+_NO_PHOTO = (400, 413, 415)
+_LATER = (429, 503, 504)
+# A picture of one pixel: the classes of a server are known from its answer to anything.
+_PIXEL = bytes.fromhex(
+    "424d3a0000000000000036000000280000000100000001000000010018000000"
+    "0000040000000000000000000000000000000000000000000000"
+)
+
+
+class SubjectError(ValueError):
+    """What was named cannot be scored; the message says why."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Photos in, probabilities out: `predict` takes a stack of what `read` returned."""
+
+    name: str
+    """As it was asked for."""
+    model: str
+    labels: Labels
+    read: Callable[[bytes], NDArray[Any]]
+    """The bytes of one photo; for any number of threads. Raises InvalidImage."""
+    predict: Callable[[NDArray[Any]], Outputs]
+    """(N, classes) probabilities."""
+    close: Callable[[], None] = lambda: None
+
+
+def open_subject(
+    name: str, views: int = 1, *, tile: int | None = None, class_order: Path | None = None
+) -> Subject:
+    """`http://host:8000`, a bundle (with `:int8` or `:fp32` behind it, or else the first of these
+    that it has) or weights, which alone take `tile` and `class_order`, as they do not say them.
+
+    Raises SubjectError, BundleError or CheckpointError.
+    """
+    if name.startswith(("http://", "https://")):
+        if views != 1:
+            raise SubjectError(
+                f"{name} shows its network one view of a photo and takes no others: "
+                f"score {views} views of the bundle or the checkpoint that it serves"
+            )
+        return Server(name).subject()
+    path, precision = _path_and_precision(name)
+    if path.name.endswith(".tar.xz") or (path / MANIFEST).is_file():
+        return _bundle(name, path, precision, views)
+    if precision:
+        raise SubjectError(f"{path} is no bundle, so there is no {precision} to choose")
+    return _weights(name, views, tile, class_order)
+
+
+def _path_and_precision(name: str) -> tuple[Path, str]:
+    path, colon, precision = name.rpartition(":")
+    return (Path(path), precision) if colon and not Path(name).exists() else (Path(name), "")
+
+
+def _bundle(name: str, path: Path, precision: str, views: int) -> Subject:
+    from export.parity import predictor  # who scores a server waits for no runtime
+
+    bundle = Bundle.open(path)
+    manifest = bundle.manifest
+    usable = {a.precision: a for a in manifest.artifacts if a.runtime == "onnxruntime"}
+    wanted = (precision,) if precision else PREFERENCE
+    chosen = next((usable[p] for p in wanted if p in usable), None)
+    if chosen is None:
+        raise SubjectError(
+            f"{path} has no {' or '.join(wanted)} artifact for ONNX Runtime; "
+            f"it has {', '.join(sorted(usable)) or 'none at all'}"
+        )
+    model = f"{manifest.model.name} {manifest.model.version} {chosen.precision}"
+    predict = predictor(bundle.files[chosen.file])
+    return _local(name, model, bundle.labels, predict, manifest.preprocess, views)
+
+
+def _weights(name: str, views: int, tile: int | None, class_order: Path | None) -> Subject:
+    import torch
+
+    from training.importers import load_model
+
+    model = load_model(Path(name), class_order)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = model.deployable.to(device)
+
+    def predict(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return network(torch.from_numpy(crops).to(device)).cpu().numpy()
+
+    spec = Preprocess(crop=model.crop, tile=tile)
+    text = f"{model.network.arch} {model.sha256[:7]} fp32"
+    return _local(name, text, model.labels, predict, spec, views)
+
+
+def _local(
+    name: str, model: str, labels: Labels, network: Predict, spec: Preprocess, views: int
+) -> Subject:
+    # Ten views are cut out of the whole central square, as in 2012, not out of the photo.
+    seen = spec if views == 1 else replace(spec, crop=spec.resize)
+
+    def read(data: bytes) -> NDArray[np.uint8]:
+        return preprocess(data, seen).crop
+
+    def predict(photos: NDArray[np.uint8]) -> Outputs:
+        if views == 1:
+            return softmax(network(photos))
+        crops = ten_views(photos, spec.crop).reshape(-1, spec.crop, spec.crop, 3)
+        return softmax(logits(network, crops, BATCH)).reshape(len(photos), views, -1).mean(1)
+
+    return Subject(name, model, labels, read, predict)
+
+
+class Server:
+    """The REST face of a server, with a connection for each thread that asks."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._url, self._host, self._root = url, parts.netloc, parts.path.rstrip("/")
+        self._connection = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._own = local()
+        self._connections: list[HTTPConnection] = []
+
+    def subject(self) -> Subject:
+        """Raises SubjectError, also when it is another program that answers there."""
+        try:
+            model = self._ask("GET", "/v1/models", patient=False)["models"][0]
+            classify = f"/v1/classify?top_k={model['classes']}"
+            answer = self._ask("POST", classify, _PIXEL, patient=False)
+            version = answer["model"]
+            rows = sorted(answer["predictions"], key=lambda p: p["index"])
+            labels = Labels(tuple(Label(p["synset"], p["label"]) for p in rows))
+            text = f"{model['name']} {model['version']} {model['precision']}"
+        except (KeyError, IndexError, TypeError, InvalidImage) as error:
+            raise SubjectError(f"{self._url} is no AlexNet server: {error!r}") from None
+        finally:
+            self.close()  # of this thread, which asks no more
+
+        def read(data: bytes) -> NDArray[np.float64]:
+            answer = self._ask("POST", classify, data)
+            if answer["model"] != version:
+                now, before = (" ".join(m.values()) for m in (answer["model"], version))
+                raise SubjectError(f"{self._url} serves {now} now, {before} before")
+            return _row(answer["predictions"])
+
+        return Subject(self._url, text, labels, read, lambda rows: rows, self.close)
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None = None, *, patient: bool = True
+    ) -> Any:
+        """The answer's JSON. Raises InvalidImage for a photo that is refused, and SubjectError when
+        there is no answer, at once or after the pauses."""
+        pauses = list(PAUSES_S if patient else ())
+        while True:
+            try:
+                status, data = self._exchange(method, path, body)
+            except (OSError, HTTPException) as error:
+                again, problem = True, str(error) or type(error).__name__
+            else:
+                answer = _json(data)
+                if status == 200 and answer is not None:
+                    return answer
+                again, problem = status in _LATER, _problem(status, answer)
+                if status in _NO_PHOTO:
+                    raise InvalidImage(problem)
+            if not (again and pauses):
+                raise SubjectError(f"no answer from {self._url}: {problem}")
+            time.sleep(pauses.pop(0))
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        if not hasattr(self._own, "connection"):
+            self._own.connection = self._connection(self._host, timeout=TIMEOUT_S)
+            self._connections.append(self._own.connection)
+        connection: HTTPConnection = self._own.connection
+        try:
+            if connection.sock is None:
+                connection.connect()
+            # A photo that is too large is answered, and the rest of it not taken.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, self._root + path, body)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, HTTPException):
+            connection.close()  # nothing half sent or half read is left for the next photo
+            raise
+
+
+def _row(ranked: list[dict[str, Any]]) -> NDArray[np.float64]:
+    """(classes,): probabilities by index.
+
+    A server rounds them to six digits. Its order tells apart again what that made equal, such as
+    all that is behind a very certain first; so of classes that tie in truth the first one wins.
+    """
+    row = np.zeros(len(ranked))
+    for place, prediction in enumerate(ranked):
+        row[prediction["index"]] = prediction["probability"] + 1e-10 * (len(ranked) - place)
+    return row
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+def _problem(status: int, answer: Any) -> str:
+    try:
+        return str(answer["error"]["message"])
+    except (KeyError, TypeError):
+        return f"status {status} and no JSON that an AlexNet server sends"
