@@ -12,10 +12,12 @@ from server.errors import ServeError
 from server.faces.replies import STATUS
 from server.metrics import Metrics
 from tests.conftest import ROOT
+from training.recipe import RECIPES
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+TRAINING = (ROOT / "docs" / "training.md").read_text()
 
 
 def test_the_readmes_configuration_table_is_the_code() -> None:
@@ -45,7 +47,8 @@ def test_make_targets_in_documents_exist() -> None:
 
 def test_commands_in_documents_exist() -> None:
     commands = set(re.findall(r"^(alexnet-\w+) =", (ROOT / "pyproject.toml").read_text(), re.M))
-    for path in (ROOT / "README.md", ROOT / "docs" / "operations.md"):
+    commands |= {"alexnet-bn", "alexnet-caffe"}  # networks
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for command in re.findall(r"\b(alexnet-[a-z]+)\b", path.read_text()):
             assert command in commands, f"{path.name}: {command}"
 
@@ -68,6 +71,24 @@ def test_every_reason_is_in_operations() -> None:
     kinds: list[type[ServeError]] = [ServeError, *ServeError.__subclasses__()]
     for reason in {kind.reason for kind in kinds}:
         assert f"| `{reason}` | {STATUS[reason]} |" in OPERATIONS, reason
+
+
+def test_every_recipe_and_network_is_in_the_page_on_training() -> None:
+    for recipe in RECIPES.values():
+        assert f"| `{recipe.name}` | `{recipe.arch}` |" in TRAINING, recipe.name
+
+
+def test_flags_in_the_page_on_training_exist() -> None:
+    sources = ("training/__main__.py", "export/__main__.py", "export/evaluate.py")
+    known = {
+        flag
+        for source in sources
+        for flag in re.findall(r'"(--[a-z0-9-]+)"', (ROOT / source).read_text())
+    }
+    torchrun = {"--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint"}
+    others = {"--help", "--logdir"}  # argparse's, tensorboard's
+    for flag in re.findall(r"(?<!\w)(--[a-z][a-z0-9-]+)", TRAINING):
+        assert flag in known | torchrun | others, flag
 
 
 def test_no_document_leaves_something_to_fill_in() -> None:
