@@ -50,6 +50,7 @@ class Training:
         self.part = (0, 1) if columns else (self.ranks.rank, self.ranks.count)
         self._check(bf16_gradients)
         torch.manual_seed(recipe.seed)
+        torch.backends.cudnn.benchmark = True  # crops have one size for epochs on end
         whole = AlexNet(len(train.labels), recipe.arch, dropout=recipe.dropout)
         network = Column(whole, self.ranks) if columns else whole
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -122,6 +123,8 @@ class Training:
                 row |= {"seconds": round(seconds, 2), "waited": round(waited, 2)}
                 log.epoch(row, state.step)
                 bar.write(f"epoch {epoch + 1}/{recipe.epochs}: loss {loss:.3f}, {result}")
+                if state.step < self.steps and stop.agreed():
+                    raise KeyboardInterrupt
         if result is None:  # a finished run was resumed
             result = self._score(val_sources, cache)
         model = self.model(result)

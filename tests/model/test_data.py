@@ -10,7 +10,8 @@ from alexnet.labels import Label, Labels
 from alexnet.preprocess import preprocess
 from alexnet.spec import Preprocess
 from tests.photos import class_folders, jpeg, png
-from training.data import class_list, load, load_unlabelled, photo_files
+from training.data import class_list, load, load_unlabelled
+from training.photos import photo_files
 
 SPEC = Preprocess(32, 32)
 CLASSES = ("cherry", "leaf", "sky")
@@ -143,7 +144,7 @@ def test_a_source_without_photos_is_an_error_that_names_it(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["absent", "text.zip"])
 def test_a_source_that_is_neither_directory_nor_zip_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "text.zip").write_text("no zip")
-    with pytest.raises(ValueError, match=f"{name} is neither a directory nor a zip file"):
+    with pytest.raises(ValueError, match=f"{name} is neither a directory nor a zip file nor a tar shard"):
         load([tmp_path / name], SPEC)
 
 

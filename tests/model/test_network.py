@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -6,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.network import AlexNet, Deployable, fold_batch_norm
+from training.layers import CrossMapNorm
+from training.network import AlexNet, Deployable
+from training.plain import plain
 
 # torchvision.models.alexnet().state_dict()
 TORCHVISION = {
@@ -19,86 +22,228 @@ TORCHVISION = {
     "classifier.4": (4096, 4096),
     "classifier.6": (1000, 4096),
 }
+TWO_COLUMNS = [34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000]
+ONE_TOWER = [23_296, 307_392, 663_936, 884_992, 590_080, 37_752_832, 16_781_312, 4_097_000]
+ALEXNET_MAPS = [
+    (64, 55, 55), (64, 27, 27), (192, 27, 27), (192, 13, 13),
+    (384, 13, 13), (256, 13, 13), (256, 13, 13), (256, 6, 6),
+]  # fmt: skip
+ORIGINAL_MAPS = [
+    (96, 55, 55), (96, 55, 55), (96, 27, 27), (256, 27, 27), (256, 27, 27), (256, 13, 13),
+    (384, 13, 13), (384, 13, 13), (256, 13, 13), (256, 6, 6),
+]  # fmt: skip
+ORIGINALS = [("alexnet2012", 224), ("alexnet2012-paper", 224), ("alexnet-caffe", 227)]
 
 
-@pytest.fixture(scope="module")
-def network() -> AlexNet:
-    torch.manual_seed(0)
-    return AlexNet().eval()
+def abstract(arch: str) -> AlexNet:
+    """The network at its full size, without memory for its weights."""
+    with torch.device("meta"):
+        return AlexNet(arch=arch).eval()
 
 
 @pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 hidden units instead of 4096: the same code at a sixtieth of the weights."""
+def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """64 hidden units instead of 4096: too few to be worth a second thread."""
     monkeypatch.setattr("training.network.HIDDEN", 64)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
-def reference(state: dict[str, Tensor], x: Tensor) -> Tensor:
-    """AlexNet written out layer by layer on a state dict."""
+def noise(*shape: int, scale: float = 1.0) -> Tensor:
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
-    def convolve(x: Tensor, name: str, stride: int, padding: int) -> Tensor:
-        weight, bias = state[f"features.{name}.weight"], state[f"features.{name}.bias"]
-        return F.conv2d(x, weight, bias, stride, padding).relu()
 
-    def connect(x: Tensor, name: str) -> Tensor:
-        return x @ state[f"classifier.{name}.weight"].T + state[f"classifier.{name}.bias"]
+def parameters(network: AlexNet) -> tuple[list[Tensor], list[Tensor | None]]:
+    return [x.weight for x in network.layers], [x.bias for x in network.layers]
 
-    x = F.max_pool2d(convolve(x, "0", 4, 2), 3, 2)
-    x = F.max_pool2d(convolve(x, "3", 1, 2), 3, 2)
-    x = convolve(convolve(x, "6", 1, 1), "8", 1, 1)
-    x = F.max_pool2d(convolve(x, "10", 1, 1), 3, 2)
+
+def one_tower(network: AlexNet, x: Tensor) -> Tensor:
+    """`alexnet` written out layer by layer."""
+    w, b = parameters(network)
+    x = F.max_pool2d(F.conv2d(x, w[0], b[0], 4, 2).relu(), 3, 2)
+    x = F.max_pool2d(F.conv2d(x, w[1], b[1], 1, 2).relu(), 3, 2)
+    x = F.conv2d(x, w[2], b[2], 1, 1).relu()
+    x = F.conv2d(x, w[3], b[3], 1, 1).relu()
+    x = F.max_pool2d(F.conv2d(x, w[4], b[4], 1, 1).relu(), 3, 2)
     x = F.adaptive_avg_pool2d(x, 6).flatten(1)
-    return connect(connect(connect(x, "1").relu(), "4").relu(), "6")
+    return F.linear(F.linear(F.linear(x, w[5], b[5]).relu(), w[6], b[6]).relu(), w[7], b[7])
 
 
-def test_it_has_the_papers_61_100_840_parameters(network: AlexNet) -> None:
-    assert sum(p.numel() for p in network.parameters()) == 61_100_840
+def column_norm(x: Tensor, columns: int = 2, k: float = 2.0) -> Tensor:
+    apart = x.reshape(len(x) * columns, -1, *x.shape[2:])
+    return F.local_response_norm(apart, 5, alpha=1e-4, beta=0.75, k=k).reshape(x.shape)
 
 
-def test_its_state_dict_has_torchvisions_names_and_shapes(network: AlexNet) -> None:
-    expected = {f"{name}.weight": shape for name, shape in TORCHVISION.items()}
-    expected |= {f"{name}.bias": shape[:1] for name, shape in TORCHVISION.items()}
-    assert {k: tuple(v.shape) for k, v in network.state_dict().items()} == expected
+def spatial_norm(x: Tensor) -> Tensor:
+    return x / (1 + 1e-3 * F.avg_pool2d(x * x, 5, stride=1, padding=2)) ** 0.75
 
 
-def test_layers_are_the_eight_with_weights_in_order(network: AlexNet) -> None:
-    assert [tuple(layer.weight.shape) for layer in network.layers] == list(TORCHVISION.values())
+def original(network: AlexNet, x: Tensor) -> Tensor:
+    """The networks of 2012 at test, written out layer by layer, each in its own order."""
+    w, b = parameters(network)
+    if network.arch == "alexnet2012":
+        x = F.conv2d(F.pad(x, (0, 3, 0, 3)), w[0], b[0], stride=4)
+        x = F.max_pool2d(column_norm(x), 3, 2).relu()
+        x = column_norm(F.conv2d(x, w[1], b[1], padding=2, groups=2).relu())
+        x = F.max_pool2d(spatial_norm(x), 3, 2)
+    else:
+        caffe = network.arch == "alexnet-caffe"
+        columns, k = (1, 1.0) if caffe else (2, 2.0)
+        x = F.conv2d(x if caffe else F.pad(x, (0, 3, 0, 3)), w[0], b[0], stride=4)
+        x = F.max_pool2d(column_norm(x.relu(), columns, k), 3, 2)
+        x = F.conv2d(x, w[1], b[1], padding=2, groups=2)
+        x = F.max_pool2d(column_norm(x.relu(), columns, k), 3, 2)
+    x = F.conv2d(x, w[2], b[2], padding=1).relu()
+    x = F.conv2d(x, w[3], b[3], padding=1, groups=2).relu()
+    x = F.max_pool2d(F.conv2d(x, w[4], b[4], padding=1, groups=2).relu(), 3, 2).flatten(1)
+    x = 0.5 * F.linear(x, w[5], b[5]).relu()
+    x = 0.5 * F.linear(x, w[6], b[6]).relu()
+    return F.linear(x, w[7], b[7])
+
+
+def lively(arch: str) -> AlexNet:
+    """With weights so large that the norms have much to divide by, and any biases."""
+    torch.manual_seed(0)
+    network = AlexNet(7, arch).eval()
+    with torch.no_grad():
+        for layer, factor in zip(network.layers, (5, 5, 3, 3, 3, 3, 10, 10), strict=True):
+            layer.weight.mul_(factor)
+            layer.bias.normal_()  # type: ignore[union-attr]
+    return network
+
+
+@pytest.mark.parametrize(
+    ("arch", "total", "layers"),
+    [
+        ("alexnet", 61_100_840, ONE_TOWER),
+        ("alexnet2012", 60_965_224, TWO_COLUMNS),
+        ("alexnet2012-paper", 60_965_224, TWO_COLUMNS),
+        ("alexnet-caffe", 60_965_224, TWO_COLUMNS),
+    ],
+)
+def test_each_layer_has_the_papers_number_of_parameters(
+    arch: str, total: int, layers: list[int]
+) -> None:
+    network = abstract(arch)
+    assert [sum(p.numel() for p in layer.parameters()) for layer in network.layers] == layers
+    assert sum(p.numel() for p in network.parameters()) == total == sum(layers)
     assert network.fully_connected == network.layers[5:]
     assert network.classes == 1000
 
 
+def test_its_state_dict_has_torchvisions_names_and_shapes() -> None:
+    expected = {f"{name}.weight": shape for name, shape in TORCHVISION.items()}
+    expected |= {f"{name}.bias": shape[:1] for name, shape in TORCHVISION.items()}
+    assert {k: tuple(v.shape) for k, v in abstract("alexnet").state_dict().items()} == expected
+
+
+def test_the_columns_meet_where_they_met_in_2012() -> None:
+    layers = abstract("alexnet2012").layers
+    assert [tuple(layer.weight.shape) for layer in layers[:5]] == [
+        (96, 3, 11, 11), (256, 48, 5, 5), (384, 256, 3, 3), (384, 192, 3, 3), (256, 192, 3, 3),
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize(("arch", "side"), [("alexnet", 224), *ORIGINALS])
+def test_the_maps_have_the_papers_sizes(arch: str, side: int) -> None:
+    network, seen = AlexNet(1000, arch), []
+
+    def see(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        seen.append(tuple(output.shape[1:]))
+
+    for module in network.features:
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d | CrossMapNorm):
+            module.register_forward_hook(see)
+    network(torch.zeros(2, 3, side, side))
+    assert seen == (ALEXNET_MAPS if arch == "alexnet" else ORIGINAL_MAPS)
+
+
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("side", [224, 96])
-def test_it_computes_alexnet(network: AlexNet, side: int) -> None:
-    x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+def test_it_computes_alexnet(side: int) -> None:
+    network, x = lively("alexnet"), noise(2, 3, side, side)
     with torch.inference_mode():
-        torch.testing.assert_close(network(x), reference(network.state_dict(), x))
+        torch.testing.assert_close(network(x), one_tower(network, x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.usefixtures("narrow")
-@pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize("size", [(63, 63), (64, 64), (227, 227), (70, 150)])
-def test_any_size_from_63_px_gives_logits(size: tuple[int, int], batch_norm: bool) -> None:
-    network = AlexNet(7, batch_norm=batch_norm)
-    assert network(torch.randn(2, 3, *size)).shape == (2, 7)
+@pytest.mark.parametrize(("arch", "side"), ORIGINALS)
+def test_the_networks_of_2012_are_those_written_out(arch: str, side: int) -> None:
+    network, x = lively(arch), noise(2, 3, side, side, scale=60)
+    with torch.inference_mode():
+        logits, expected = network(x), original(network, x)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.usefixtures("narrow")
-def test_a_smaller_photo_than_63_px_does_not_fit() -> None:
-    with pytest.raises(RuntimeError):
-        AlexNet(7)(torch.randn(2, 3, 62, 62))
+def test_the_order_of_the_paper_is_not_that_of_the_code() -> None:
+    code, paper = lively("alexnet2012"), lively("alexnet2012-paper")
+    for ours, theirs in zip(code.layers, paper.layers, strict=True):
+        theirs.load_state_dict(ours.state_dict())
+    x = noise(2, 3, 224, 224, scale=60)
+    with torch.inference_mode():
+        expected = code(x)
+        assert (paper(x) - expected).abs().mean() > 0.1 * expected.abs().mean()
 
 
 @pytest.mark.usefixtures("narrow")
-def test_dropout_acts_in_training_only() -> None:
-    network, x = AlexNet(7, dropout=0.5), torch.randn(2, 3, 64, 64)
+@pytest.mark.parametrize(
+    ("arch", "convolutions"), [("alexnet2012", 0.03), ("alexnet2012-paper", 0.01)]
+)
+def test_weights_and_biases_begin_as_in_2012(arch: str, convolutions: float) -> None:
+    torch.manual_seed(0)
+    layers = AlexNet(1000, arch).layers
+    sigmas = [0.01] * 2 + [convolutions] * 3 + [0.01] * 3
+    assert [layer.weight.std().item() for layer in layers] == pytest.approx(sigmas, rel=0.05)
+    assert [layer.weight.mean().item() for layer in layers] == pytest.approx([0] * 8, abs=1e-3)
+    biases = [set(layer.bias.tolist()) for layer in layers if layer.bias is not None]
+    assert biases == [{0.0}, {1.0}, {0.0}, {1.0}, {1.0}, {1.0}, {1.0}, {0.0}]
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize(
+    ("arch", "least"),
+    [("alexnet", 63), ("alexnet-bn", 63), ("alexnet2012", 64), ("alexnet2012-paper", 64)],
+)
+def test_any_size_from_the_least_gives_logits(arch: str, least: int) -> None:
+    network = AlexNet(7, arch)
+    for size in ((least, least), (227, 227), (70, 150)):
+        assert network(torch.randn(2, 3, *size)).shape == (2, 7)
+    with pytest.raises(RuntimeError, match="too small"):
+        network(torch.randn(2, 3, least - 1, least - 1))
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("arch", ["alexnet", "alexnet2012"])
+def test_dropout_acts_in_training_only(arch: str) -> None:
+    network, x = lively(arch), noise(2, 3, 64, 64)
     network.train()
     assert not torch.equal(network(x), network(x))
     network.eval()
     assert torch.equal(network(x), network(x))
 
 
-def randomise(norm: nn.Module) -> None:
-    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize(
+    "constants", [{}, {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)}]
+)
+def test_deployable_takes_pixels_as_they_are(constants: dict[str, tuple[float, ...]]) -> None:
+    mean, std = constants.get("mean", (128,) * 3), constants.get("std", (64,) * 3)
+    network = AlexNet(7).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    normalised = ((pixels - np.array(mean)) / np.array(std)).transpose(0, 3, 1, 2)
+    with torch.inference_mode():
+        logits = Deployable(network, **constants)(torch.from_numpy(pixels))
+        expected = one_tower(network, torch.from_numpy(normalised).float())
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def randomise(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
     random = torch.Generator().manual_seed(norm.num_features)
     state = norm.state_dict()
     state["running_mean"].normal_(0, 0.3, generator=random)
@@ -110,47 +255,38 @@ def randomise(norm: nn.Module) -> None:
 @pytest.mark.usefixtures("narrow")
 def test_folding_batch_norm_changes_the_names_but_not_the_function() -> None:
     torch.manual_seed(0)
-    network = AlexNet(20, batch_norm=True)
+    network = AlexNet(20, "alexnet-bn")
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             randomise(module)
-    network.eval()
-    plain = fold_batch_norm(network)
+    folded = plain(network.eval())
     x = torch.randn(4, 3, 80, 80)
     with torch.inference_mode():
-        expected = network(x)
-        torch.testing.assert_close(plain(x), expected, rtol=1e-4, atol=1e-4)
-        assert expected.std() > 0.01
-    assert plain.state_dict().keys() == AlexNet(20).state_dict().keys()
-    assert not plain.batch_norm
+        torch.testing.assert_close(folded(x), network(x), rtol=1e-4, atol=1e-4)
+        assert network(x).std() > 0.01
+    assert folded.state_dict().keys() == AlexNet(20).state_dict().keys()
+    assert folded.arch == "alexnet"
 
 
 @pytest.mark.usefixtures("narrow")
-def test_a_network_without_batch_norm_is_folded_already() -> None:
-    network = AlexNet(7)
-    assert fold_batch_norm(network) is network
-
-
-@pytest.mark.usefixtures("narrow")
-@pytest.mark.parametrize(
-    ("constants", "mean", "std"),
-    [
-        ({}, (128, 128, 128), (64, 64, 64)),
-        (
-            {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)},
-            (123.7, 116.3, 103.5),
-            (58.4, 57.1, 57.4),
-        ),
-    ],
-)
-def test_deployable_takes_pixels_as_they_are(
-    constants: Any, mean: tuple[float, ...], std: tuple[float, ...]
-) -> None:
-    network = AlexNet(7).eval()
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    normalised = ((pixels - np.array(mean)) / np.array(std)).transpose(0, 3, 1, 2)
+@pytest.mark.parametrize("arch", ["alexnet", "alexnet2012", "alexnet2012-paper"])
+def test_the_plain_network_computes_the_trained_one_and_drops_nothing(arch: str) -> None:
+    network, x = lively(arch), noise(2, 3, 96, 96, scale=60)
+    finished = plain(network)
+    assert finished.arch == arch
     with torch.inference_mode():
-        logits = Deployable(network, **constants)(torch.from_numpy(pixels))
-        expected = reference(network.state_dict(), torch.from_numpy(normalised).float())
-    assert logits.dtype == torch.float32
-    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+        expected = network(x)
+        torch.testing.assert_close(finished(x), expected, rtol=1e-5, atol=1e-5)
+        assert torch.equal(finished.train()(x), finished.eval()(x))
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize(("arch", "factor"), [("alexnet", 1.0), ("alexnet2012", 0.5)])
+def test_the_dropout_of_2012_halves_the_weights_of_fc7_and_fc8_only(
+    arch: str, factor: float
+) -> None:
+    network = lively(arch)
+    scales = [1.0] * 6 + [factor] * 2
+    for before, after, scale in zip(network.layers, plain(network).layers, scales, strict=True):
+        assert torch.equal(after.weight, scale * before.weight)
+        assert torch.equal(after.bias, before.bias)  # type: ignore[arg-type]

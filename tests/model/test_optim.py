@@ -1,37 +1,130 @@
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from training.network import AlexNet
-from training.optim import learning_rate, optimizer
-from training.recipe import Recipe
+from training.optim import optimizer, set_rates
+from training.recipe import ORIGINAL, Recipe
 
-RECIPE = Recipe("test", epochs=1, peak_lr=0.5, warmup=0.1, weight_decay=0.01, momentum=0.9)
-
-
-def test_the_rate_rises_in_a_line_to_the_peak_and_falls_in_a_line_to_zero() -> None:
-    rates = [learning_rate(RECIPE, step, 100) for step in range(100)]
-    assert rates[:10] == pytest.approx([0.05 * (i + 1) for i in range(10)])
-    assert max(rates) == rates[9] == RECIPE.peak_lr
-    assert rates[9:] == pytest.approx([0.5 * (90 - i) / 90 for i in range(91)])
-    assert rates[-1] == 0.0
+STEPS = 90  # one for each epoch of 2012: all its drops
 
 
-def test_without_warm_up_the_rate_only_falls() -> None:
-    recipe = Recipe("test", epochs=1, peak_lr=1.0, warmup=0.0)
-    assert [learning_rate(recipe, s, 4) for s in range(4)] == pytest.approx([0.75, 0.5, 0.25, 0])
+class Tiny(nn.Module):
+    """What the optimiser needs of a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList([nn.Linear(3, 2), nn.Linear(2, 4)])
+
+
+def network_and_optimiser(recipe: Recipe) -> tuple[list[nn.Parameter], torch.optim.SGD]:
+    network = Tiny()
+    return list(network.parameters()), optimizer(cast(AlexNet, network), recipe)
+
+
+def gradients() -> list[list[np.ndarray]]:
+    """For each step, one for each parameter."""
+    rng = np.random.default_rng(0)
+    return [[rng.normal(0.1, 1, s) for s in ((2, 3), 2, (4, 2), 4)] for _ in range(STEPS)]
+
+
+def trained(recipe: Recipe) -> list[list[np.ndarray]]:
+    """The parameters after each step with the project's optimiser."""
+    parameters, sgd = network_and_optimiser(recipe)
+    history = []
+    for step, given in enumerate(gradients()):
+        set_rates(sgd, recipe, step, STEPS)
+        for parameter, gradient in zip(parameters, given, strict=True):
+            parameter.grad = torch.from_numpy(gradient).float()
+        sgd.step()
+        history.append([p.detach().numpy().copy() for p in parameters])
+    return history
+
+
+def original() -> list[list[np.ndarray]]:
+    """The same as 2012 did it: V <- 0.9 V - rate (gradient + decay W), W <- W + V, in float64.
+
+    Its rates from its log: the biases keep 0.02, the first layer goes ahead and is frozen.
+    """
+    values = [p.detach().double().numpy() for p in Tiny().parameters()]
+    velocities = [np.zeros_like(v) for v in values]
+    history = []
+    for epoch, given in enumerate(gradients(), 1):
+        rate = 1e-2 if epoch < 25 else 1e-3 if epoch < 51 else 1e-4 if epoch < 79 else 1e-5
+        first = rate if epoch < 67 else 1e-5
+        for i, (own, decay) in enumerate([(first, 5e-4), (0.02, 0), (rate, 5e-4), (0.02, 0)]):
+            if epoch >= 72 and i < 2:
+                continue
+            velocities[i] = 0.9 * velocities[i] - own * (given[i] + decay * values[i])
+            values[i] = values[i] + velocities[i]
+        history.append(list(values))
+    return history
+
+
+def differences(one: list[list[np.ndarray]], two: list[list[np.ndarray]]) -> list[float]:
+    """The largest of each step."""
+    pairs = zip(one, two, strict=True)
+    return [max(np.abs(a - b).max() for a, b in zip(*pair, strict=True)) for pair in pairs]
+
+
+def test_recipe_2012_makes_the_steps_of_2012_through_its_drops_and_its_freezing() -> None:
+    ours = trained(ORIGINAL)
+    assert max(differences(ours, original())) < 1e-5
+    for frozen in (0, 1):
+        assert all(np.array_equal(after[frozen], ours[70][frozen]) for after in ours[71:])
+        assert not np.array_equal(ours[69][frozen], ours[70][frozen])
+    assert not np.array_equal(ours[88][2], ours[89][2])
+
+
+def test_torchs_own_momentum_leaves_that_path_at_the_first_drop() -> None:
+    apart = differences(trained(replace(ORIGINAL, rate_in_velocity=False)), original())
+    assert max(apart[:24]) < 1e-5
+    assert apart[24] > 1e-3
+
+
+def test_the_rates_of_a_step_are_set_and_returned() -> None:
+    _, sgd = network_and_optimiser(ORIGINAL)
+    assert set_rates(sgd, ORIGINAL, 30, STEPS) == pytest.approx((0.001, 0.02, 0.001, 0.02))
+    assert [group["lr"] for group in sgd.param_groups] == pytest.approx([0.001, 0.02] * 2)
+
+
+@pytest.mark.parametrize(
+    ("arch", "tensors"), [("alexnet2012", [7, 7, 1, 1]), ("alexnet-bn", [7, 15, 1])]
+)
+def test_every_parameter_is_in_one_group_and_conv1_in_its_own(
+    arch: str, tensors: list[int]
+) -> None:
+    """Batch norm has a scale and a shift for each of 7 layers, and leaves one bias, fc8's."""
+    with torch.device("meta"):
+        network = AlexNet(10, arch)
+    sgd = optimizer(network, ORIGINAL)
+    assert [len(group["params"]) for group in sgd.param_groups] == tensors
+    grouped = [id(p) for group in sgd.param_groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in network.parameters())
+    assert sgd.param_groups[2]["params"][0] is network.layers[0].weight
+    assert [group["weight_decay"] for group in sgd.param_groups] == [5e-4, 0, 5e-4, 0][
+        : len(tensors)
+    ]
+    set_rates(sgd, ORIGINAL, 0, STEPS)
+    assert [g["lr"] for g in sgd.param_groups] == [0.01, 0.02, 0.01, 0.02][: len(tensors)]
 
 
 def test_only_weight_matrices_decay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.network.HIDDEN", 16)
-    network = AlexNet(5, batch_norm=True)
+    recipe = Recipe("test", epochs=1, peak_lr=0.5, weight_decay=0.01)
+    network = AlexNet(5, "alexnet-bn")
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
-    optimiser = optimizer(network, RECIPE)
+    sgd = optimizer(network, recipe)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimiser.step()
+    sgd.step()
     # With Nesterov momentum the first step is (1 + momentum) times the gradient.
-    shrunk = 1 - RECIPE.peak_lr * RECIPE.weight_decay * (1 + RECIPE.momentum)
+    shrunk = 1 - 0.5 * 0.01 * (1 + 0.9)
     matrices = 0
     for name, parameter in network.named_parameters():
         matrices += parameter.dim() > 1
@@ -40,13 +133,15 @@ def test_only_weight_matrices_decay(monkeypatch: pytest.MonkeyPatch) -> None:
     assert matrices == 8
 
 
-def test_steps_are_sgd_with_nesterov_momentum() -> None:
-    layer = nn.Linear(1, 1)
-    optimiser = optimizer(layer, Recipe("test", epochs=1, peak_lr=0.1, momentum=0.5))
-    expected, velocity = layer.bias.item(), 0.0
+def test_modern_steps_are_sgd_with_nesterov_momentum() -> None:
+    parameters, sgd = network_and_optimiser(Recipe("test", epochs=1, peak_lr=0.1, momentum=0.5))
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    bias = parameters[3]
+    expected, velocity = bias[0].item(), 0.0
     for gradient in (1.0, -2.0, 3.0):
-        layer.weight.grad, layer.bias.grad = torch.zeros(1, 1), torch.tensor([gradient])
-        optimiser.step()
+        bias.grad = torch.full_like(bias, gradient)
+        sgd.step()
         velocity = 0.5 * velocity + gradient
         expected -= 0.1 * (gradient + 0.5 * velocity)
-        assert layer.bias.item() == pytest.approx(expected, abs=1e-6)
+        assert bias[0].item() == pytest.approx(expected, abs=1e-6)
