@@ -21,8 +21,8 @@ from alexnet.labels import Labels
 from alexnet.preprocess import InvalidImage
 from export.report import Report, Score
 from export.subjects import BATCH, VIEWS, Subject, open_subject
-from training.data import PhotoFile, photo_files
 from training.evaluate import Outputs, class_scores, ensemble, score
+from training.photos import PhotoFile, photo_files
 
 log = logging.getLogger(__name__)
 _Read = NDArray[Any] | str  # what a subject made of a photo, or why it could not be read
