@@ -1,17 +1,20 @@
+import io
 import logging
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 import pytest
 
 from alexnet.labels import Label, Labels
-from alexnet.preprocess import preprocess
+from alexnet.preprocess import Photo, preprocess
 from alexnet.spec import Preprocess
 from tests.photos import class_folders, jpeg, png
-from training.data import class_list, load, load_unlabelled
-from training.photos import photo_files
+from training.data import Dataset, _pack, class_list, load, load_unlabelled
+from training.photos import Photos
 
 SPEC = Preprocess(32, 32)
 CLASSES = ("cherry", "leaf", "sky")
@@ -45,28 +48,11 @@ def test_every_photo_is_decoded_under_its_folders_class(photos: Path) -> None:
     np.testing.assert_array_equal(data.images[3], preprocess(leaf, SPEC).crop)
 
 
-def test_a_zip_and_the_directory_it_was_made_of_are_the_same_dataset(photos: Path) -> None:
-    directory, archive = load([photos], SPEC), load([zipped(photos)], SPEC)
-    np.testing.assert_array_equal(archive.images, directory.images)
-    np.testing.assert_array_equal(archive.targets, directory.targets)
-    assert archive.labels == directory.labels
-
-
 def test_several_sources_are_one_dataset(photos: Path, tmp_path: Path) -> None:
     class_folders(tmp_path / "more", ("leaf", "violet"), each=2, side=32)
     data = load([photos, zipped(tmp_path / "more")], SPEC)
     assert [label.synset for label in data.labels.rows] == [*CLASSES, "violet"]
     assert np.bincount(data.targets).tolist() == [3, 5, 3, 2]
-
-
-def test_a_flat_folder_tells_the_class_in_the_name_before_the_underscore(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
-        archive.writestr("n02085620_Chihuahua.jpg", jpeg(32, 32))
-        archive.writestr("n01440764_tench_2.JPEG", jpeg(32, 32))
-    assert [f.group for f in photo_files([tmp_path / "flat.zip"])] == ["n01440764", "n02085620"]
-    with zipfile.ZipFile(tmp_path / "flat.zip") as archive:
-        archive.extractall(tmp_path / "flat")
-    assert load([tmp_path / "flat"], SPEC).targets.tolist() == [0, 151]
 
 
 def test_synset_folders_are_imagenets_classes(tmp_path: Path) -> None:
@@ -95,12 +81,6 @@ def test_a_folder_that_is_no_given_class_is_an_error_that_names_it(photos: Path)
         load([photos], SPEC, labels)
 
 
-def test_files_that_are_no_photos_are_not_looked_at(photos: Path) -> None:
-    (photos / "leaf" / "notes.txt").write_text("not a photo")
-    (photos / "leaf" / "LOUD.PNG").write_bytes(png(32, 32))
-    assert len(load([photos], SPEC)) == 10
-
-
 def test_a_corrupt_photo_is_skipped_and_named(
     photos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -109,6 +89,7 @@ def test_a_corrupt_photo_is_skipped_and_named(
     data = load([photos], SPEC)
     assert data.targets.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
     assert data.images.shape[0] == 8
+    assert data.skipped == (str(corrupt),)
     first, last = warnings(caplog)
     assert first.startswith(f"skipped {corrupt}: ")
     assert last == "1 of 9 photos could not be read"
@@ -136,19 +117,145 @@ def test_photos_none_of_which_can_be_read_are_an_error(tmp_path: Path) -> None:
         load_unlabelled([tmp_path], SPEC, 5)
 
 
-def test_a_source_without_photos_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"no photos in {tmp_path}"):
-        load([tmp_path], SPEC)
-
-
-@pytest.mark.parametrize("name", ["absent", "text.zip"])
-def test_a_source_that_is_neither_directory_nor_zip_is_an_error(tmp_path: Path, name: str) -> None:
-    (tmp_path / "text.zip").write_text("no zip")
-    with pytest.raises(ValueError, match=f"{name} is neither a directory nor a zip file nor a tar shard"):
-        load([tmp_path / name], SPEC)
-
-
 def test_unlabelled_photos_are_spread_over_the_folders(photos: Path) -> None:
     everything = load([photos], SPEC).images
     np.testing.assert_array_equal(load_unlabelled([photos], SPEC, 3), everything[[0, 4, 8]])
     np.testing.assert_array_equal(load_unlabelled([photos], SPEC, 100), everything)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets the size of each photo that is decoded."""
+    sizes: list[int] = []
+
+    def counted(data: bytes, spec: Preprocess) -> Photo:
+        sizes.append(len(data))
+        return preprocess(data, spec)
+
+    monkeypatch.setattr("training.data.preprocess", counted)
+    return sizes
+
+
+def assert_same(one: Dataset, two: Dataset) -> None:
+    np.testing.assert_array_equal(one.images, two.images)
+    np.testing.assert_array_equal(one.targets, two.targets)
+    assert (one.labels, one.skipped) == (two.labels, two.skipped)
+
+
+def test_a_cache_is_filled_once_and_gives_the_same_photos(
+    photos: Path, tmp_path: Path, decoded: list[int]
+) -> None:
+    plain = load([photos], SPEC)
+    first = load([photos], SPEC, cache=tmp_path / "deep" / "cache")
+    assert len(decoded) == 18
+    again = load([photos], SPEC, cache=tmp_path / "deep" / "cache")
+    assert len(decoded) == 18
+    assert_same(first, plain)
+    assert_same(again, plain)
+
+
+def test_what_is_done_to_cached_photos_does_not_reach_the_file(
+    photos: Path, tmp_path: Path
+) -> None:
+    load([photos], SPEC, cache=tmp_path / "cache").images[:] = 0
+    assert_same(load([photos], SPEC, cache=tmp_path / "cache"), load([photos], SPEC))
+
+
+def test_other_labels_need_no_other_pack(photos: Path, tmp_path: Path, decoded: list[int]) -> None:
+    load([photos], SPEC, cache=tmp_path / "cache")
+    labels = Labels(tuple(Label(name, name) for name in ("sky", "leaf", "cherry")))
+    data = load([photos], SPEC, labels, tmp_path / "cache")
+    assert data.targets.tolist() == [2, 2, 2, 1, 1, 1, 0, 0, 0]
+    assert len(decoded) == 9
+
+
+def test_a_changed_source_or_another_spec_is_packed_anew(
+    photos: Path, tmp_path: Path, decoded: list[int]
+) -> None:
+    cache = tmp_path / "cache"
+    load([photos], SPEC, cache=cache)
+    assert load([photos], Preprocess(32, 16), cache=cache).images.shape == (9, 16, 16, 3)
+    (photos / "sky" / "new.png").write_bytes(png(40, 40))
+    assert len(load([photos], SPEC, cache=cache)) == 10
+    assert len(decoded) == 9 + 9 + 10
+    assert len(list(cache.iterdir())) == 3
+    load([photos], Preprocess(32, 16), cache=cache)
+    assert len(decoded) == 9 + 9 + 10 + 10
+
+
+def test_photos_that_could_not_be_read_are_remembered(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    corrupt = photos / "leaf" / "leaf_1.png"
+    corrupt.write_bytes(b"no photo")
+    first = load([photos], SPEC, cache=tmp_path / "cache")
+    caplog.clear()
+    again = load([photos], SPEC, cache=tmp_path / "cache")
+    assert again.skipped == (str(corrupt),)
+    assert list(warnings(caplog)) == []
+    assert_same(again, first)
+
+
+def test_a_crash_while_packing_leaves_nothing_that_is_taken_for_a_pack(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, middle = tmp_path / "cache", (photos / "leaf" / "leaf_1.png").read_bytes()
+
+    def crash(data: bytes, spec: Preprocess) -> Photo:
+        if data == middle:
+            raise MemoryError
+        return preprocess(data, spec)
+
+    with monkeypatch.context() as crashing:
+        crashing.setattr("training.data.preprocess", crash)
+        with pytest.raises(MemoryError):
+            load([photos], SPEC, cache=cache)
+    assert list(cache.iterdir()) == []
+    assert_same(load([photos], SPEC, cache=cache), load([photos], SPEC))
+
+
+def test_a_pack_that_was_killed_half_way_is_not_taken_for_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("training.data.shutil.rmtree", lambda *_, **__: None)
+    monkeypatch.setattr("training.data._pack", killed)
+    with pytest.raises(SystemExit):
+        load([photos], SPEC, cache=cache)
+    monkeypatch.undo()
+    assert len(list(cache.rglob("images.u8"))) == 1
+    assert_same(load([photos], SPEC, cache=cache), load([photos], SPEC))
+
+
+def killed(photos: Photos, spec: Preprocess, file: BinaryIO) -> NoReturn:
+    file.write(b"half of it")
+    raise SystemExit
+
+
+def test_a_faster_process_may_have_filled_the_cache(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find no pack; the slower one finds it when it is done with its own."""
+    cache = tmp_path / "cache"
+
+    def slow(photos_: Photos, spec: Preprocess, file: BinaryIO) -> tuple[list[str], list[str]]:
+        monkeypatch.setattr("training.data._pack", _pack)
+        load([photos], SPEC, cache=cache)
+        return _pack(photos_, spec, file)
+
+    monkeypatch.setattr("training.data._pack", slow)
+    assert_same(load([photos], SPEC, cache=cache), load([photos], SPEC))
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_shards_are_packed_in_their_order_under_imagenets_classes(tmp_path: Path) -> None:
+    for name, index in (("b", 5), ("a", 3)):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            for suffix, content in (("cls", str(index).encode()), ("jpg", jpeg(40, 32))):
+                member = tarfile.TarInfo(f"0.{suffix}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    data = load([tmp_path / "b.tar", tmp_path / "a.tar"], SPEC, cache=tmp_path / "cache")
+    assert data.labels == Labels.imagenet()
+    assert data.targets.tolist() == [5, 3]
+    np.testing.assert_array_equal(data.images[0], preprocess(jpeg(40, 32), SPEC).crop)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,20 +40,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(folder: Path, name: str, *flags: str, processes: int = 1) -> Checkpoint:
+def start(folder: Path, name: str, *flags: str, processes: int = 1) -> "subprocess.Popen[str]":
     launcher = [sys.executable]
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
         launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
     program = folder / "program.py"
     program.write_text(PROGRAM)
-    done = subprocess.run(
+    return subprocess.Popen(
         [*launcher, str(program), "--train", str(folder / "photos"), "--val", str(folder / "val"),
          "--output", str(folder / name), "--cache", str(folder / "cache"), *flags],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False, timeout=200,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def train(folder: Path, name: str, *flags: str, processes: int = 1) -> Checkpoint:
+    running = start(folder, name, *flags, processes=processes)
+    log, _ = running.communicate(timeout=200)
+    assert running.returncode == 0, log[-3000:]
     return Checkpoint.load(folder / name / "last.safetensors")
 
 
@@ -76,6 +82,34 @@ def test_two_processes_give_the_weights_of_one(folder: Path) -> None:
     for ours, theirs in zip(*rows, strict=True):
         assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-4)
         assert (theirs["top1"], theirs["photos"]) == (ours["top1"], 16)
+
+
+def test_ctrl_c_stops_all_processes_after_the_same_step(folder: Path) -> None:
+    """The signal goes to torchrun, as from a terminal; what was saved can be gone on with."""
+    flags = ("--recipe", "smoke", "--epochs", "50")
+    running = start(folder, "stopped", *flags, processes=2)
+    assert running.stdout is not None
+    try:
+        for line in running.stdout:
+            if line.startswith("epoch 2/50: loss"):
+                break
+        running.send_signal(signal.SIGINT)
+        log, _ = running.communicate(timeout=100)
+    finally:
+        running.kill()
+    assert "--resume goes on" in log
+    checkpoint = Checkpoint.load(folder / "stopped" / "last.safetensors")
+    step = checkpoint.facts["step"]
+    assert 2 * 2 <= step < 50 * 2
+    following = step // 2 + 1
+    alone = start(folder, "stopped", *flags, "--resume")  # one process goes on with it
+    try:
+        assert any(line.startswith(f"epoch {following}/50: loss") for line in alone.stdout or ())
+    finally:
+        alone.kill()
+        alone.communicate()
+    rows = (folder / "stopped" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows][:following] == [*range(1, following + 1)]
 
 
 def test_two_columns_on_two_devices_are_the_network_on_one(folder: Path) -> None:
