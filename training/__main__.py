@@ -12,6 +12,7 @@ from training.loop import Training
 from training.plots import learning_rates
 from training.ranks import Ranks, joined
 from training.recipe import RECIPES, Recipe, named
+from training.report import LOG
 
 EPILOG = """\
 examples:
@@ -99,6 +100,10 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 def train(arguments: argparse.Namespace, ranks: Ranks) -> None:
     recipe = _recipe(arguments)
+    if (arguments.output / LOG).exists() and not arguments.resume:
+        raise ValueError(
+            f"{arguments.output} holds a run: go on with it (--resume) or name another --output"
+        )
     with ranks.one_at_a_machine():
         spec = Preprocess(recipe.store, recipe.store)
         data = load(arguments.train, spec, cache=arguments.cache)

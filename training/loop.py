@@ -130,7 +130,7 @@ class Training:
         model = self.model(result)
         if self.ranks.first:
             model.save(self.run / "model.safetensors")
-            log.finish(model)
+            log.finish(model, state.step)
         return result
 
     def _train_epoch(self, bar: Any, log: RunLog, stop: Stop) -> tuple[float, float]:

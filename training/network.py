@@ -105,7 +105,8 @@ ARCHITECTURES = {
 
 
 class AlexNet(nn.Module):
-    """(N, 3, H, W) normalised pixels -> (N, classes) logits, for any H and W of at least 63.
+    """(N, 3, H, W) normalised pixels -> (N, classes) logits, for any H and W of at least 63 (in the
+    networks of 2012 64, in Caffe's, which pads nothing, 67).
 
     With `dropout` 0 it is plain: what is exported, and what `plain` makes of a trained one.
     """

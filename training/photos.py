@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import local
 
-import webdataset
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from alexnet.labels import Labels
 from alexnet.preprocess import FORMATS
@@ -67,7 +67,7 @@ class Photos:
             for file in files:
                 if file.is_file():
                     stat = file.stat()
-                    digest.update(f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+                    digest.update(f"{file.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
 
@@ -108,20 +108,24 @@ def _shard(path: Path) -> Iterator[PhotoFile]:
         log.warning("skipped the rest of %s: %s", path, error)
         return True
 
-    # An absolute path in a list: no braces are expanded, no scheme such as pipe: is understood.
-    samples = webdataset.WebDataset(
-        [str(path.resolve())], handler=give_up, shardshuffle=False, empty_check=False,
-        nodesplitter=list,  # one process packs for all
-    )  # fmt: skip
     rows = Labels.imagenet().rows
-    for sample in samples:
-        key = sample["__key__"]
-        told = sample.get("cls", b"").decode(errors="replace").strip()
-        if told.isdecimal() and int(told) < len(rows):
-            told = rows[int(told)].synset
-        for suffix in SUFFIXES:
-            data = sample.get(suffix[1:])
-            if data is not None:
+    classed = False
+    with path.open("rb") as file:
+        # An open file: its name is never taken for a URL, a pattern, or a command.
+        files = tar_file_expander([{"url": str(path), "stream": file}], handler=give_up)
+        for sample in group_by_keys(files, handler=give_up):
+            key = sample["__key__"]
+            classed |= "cls" in sample
+            told = sample.get("cls", b"").decode(errors="replace").strip()
+            if told.isdecimal() and int(told) < len(rows):
+                told = rows[int(told)].synset
+            for suffix in SUFFIXES:
+                data = sample.get(suffix[1:])
+                if data is None:
+                    continue
+                if classed and not told:  # a damaged shard: its name would become a class
+                    log.warning("skipped %s!%s%s: it has no class", path, key, suffix)
+                    continue
                 group = told or _group(PurePosixPath(key + suffix))
                 yield PhotoFile(f"{path}!{key}{suffix}", group, lambda d=data: d)  # type: ignore[misc]
 

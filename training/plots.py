@@ -14,6 +14,7 @@ from training.schedule import Rates, rates
 mpl.use("agg")  # files, never windows
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 _STYLE: Any = {
     "axes.spines.top": False,
@@ -37,9 +38,10 @@ def curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:
             values = [100 * row[name] for row in rows]
             right.plot(epochs, values, marker=marker, ms=3, label=f"{label}: {values[-1]:.1f} %")
         right.set(title="validation accuracy, %", xlabel="epoch", ylim=(0, 100))
-        right.legend(loc="upper left", frameon=False)
+        right.legend(loc="lower right", frameon=False)
         for axes in (left, right):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.set_xlim(0.5, epochs[-1] + 0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         figure.suptitle(title)
         _save(figure, path)
 
@@ -50,15 +52,16 @@ def learning_rates(recipe: Recipe, path: Path) -> None:
     values = [rates(recipe, step, steps) for step in range(steps)]
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-        _groups(axes, values, np.arange(steps) / 100 + 1)
+        _groups(axes, recipe, values, np.arange(steps) / 100 + 1)
         axes.set(
             title=f"learning rates of recipe {recipe.name}", xlabel="epoch",
+            xlim=(1, recipe.epochs + 1),
             yscale="linear" if recipe.schedule == "linear" else "log",
         )  # fmt: skip
         _save(figure, path)
 
 
-def _groups(axes: Axes, values: list[Rates], epochs: NDArray[np.float64]) -> None:
+def _groups(axes: Axes, recipe: Recipe, values: list[Rates], epochs: NDArray[np.float64]) -> None:
     """One line for each different curve: groups that share one share its line."""
     lines: dict[tuple[float, ...], list[str]] = {}
     for name, curve in zip(Rates._fields, zip(*values, strict=True), strict=True):
@@ -66,7 +69,9 @@ def _groups(axes: Axes, values: list[Rates], epochs: NDArray[np.float64]) -> Non
     for curve, names in lines.items():
         shown = np.array([rate or np.nan for rate in curve])
         label = "all parameters" if len(names) == 4 else ", ".join(names)
-        inner = {"lw": 1.2, "ls": "--"} if names[0].startswith("conv1") else {"lw": 3}
+        if not curve[-1] and recipe.schedule != "linear":
+            label += f", frozen from epoch {epochs[np.isnan(shown)][0]:.0f}"
+        inner = {"lw": 1.2, "ls": "--"} if names[0].startswith("conv1") else {"lw": 2.5}
         axes.plot(epochs, shown, label=label, **inner)
     axes.legend(frameon=False)
 

@@ -16,6 +16,8 @@ from training.checkpoint import Checkpoint
 from training.plots import curves, filter_grid, filters
 from training.recipe import Recipe
 
+LOG = "log.jsonl"
+
 CARD = """\
 # {recipe}: {arch}, {known} classes
 
@@ -74,17 +76,19 @@ class RunLog:
             board = self._begin()
             board.add_scalar("validation/top1", row["top1"], step)
             board.add_scalar("validation/top5", row["top5"], step)
-            with (self.run / "log.jsonl").open("a") as file:
+            with (self.run / LOG).open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
-    def finish(self, model: Checkpoint) -> None:
+    def finish(self, model: Checkpoint, step: int) -> None:
         """The pictures and the card."""
+        if not self.active:
+            return
         facts, conv1 = model.facts, next(iter(model.tensors.values()))
-        rows = [json.loads(line) for line in (self.run / "log.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in (self.run / LOG).read_text().splitlines()]
         curves(rows, f"{facts['arch']}, recipe {self.recipe.name}", self.run / "curves.png")
         filters(conv1, self.run / "filters.png")
         with SummaryWriter(self.run / "tensorboard") as board:
-            board.add_image("conv1", filter_grid(conv1), rows[-1]["epoch"], dataformats="HWC")
+            board.add_image("conv1", filter_grid(conv1), step, dataformats="HWC")
         (self.run / "card.md").write_text(card(facts))
 
     def _write(self, name: str, value: dict[str, Any]) -> None:

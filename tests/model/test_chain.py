@@ -31,7 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     class_folders(folder / "photos", CLASSES, each=24)
     photos = folder / "photos"
     trained = run("training", "--train", photos, "--val", photos, "--recipe", "smoke",
-                  "--epochs", "6", "--output", folder / "run", "--cache", folder / "cache")  # fmt: skip
+                  "--epochs", "6", "--output", folder / "run",
+                  "--cache", folder / "cache")  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     assert "images/s" in trained.stderr
     return folder

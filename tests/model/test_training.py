@@ -283,6 +283,9 @@ def test_the_command_trains_the_real_network(photos: Path, run: Path) -> None:
         "tensorboard", "curves.png", "filters.png", "card.md", "cache",
     }  # fmt: skip
     assert "25% of the fully connected weights are zero" in (run / "card.md").read_text()
+    again = command("--train", photos / "train", "--val", photos / "val", *places)
+    assert again.returncode == 1
+    assert "holds a run: go on with it (--resume)" in again.stderr
 
 
 def test_the_commands_help_names_every_flag_and_recipe() -> None:

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from training.plots import curves, filter_grid, filters, learning_rates
+from training.recipe import RECIPES
+
+
+def picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def inked(path: Path) -> float:
+    """The share of a picture that is not paper."""
+    return float((picture(path) < 250).any(2).mean())
+
+
+@pytest.mark.parametrize("epochs", [1, 11, 90])
+def test_curves_are_a_wide_picture(tmp_path: Path, epochs: int) -> None:
+    rows = [
+        {"epoch": i, "loss": 5 / i, "top1": 0.5 - 0.5 / i, "top5": 0.7 - 0.6 / i}
+        for i in range(1, epochs + 1)
+    ]
+    path = tmp_path / "deep" / "curves.png"
+    curves(rows, "alexnet, recipe test", path)
+    height, width, _ = picture(path).shape
+    assert 300 < height < 600 < width < 1500
+    assert 0.01 < inked(path) < 0.2
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_rates_of_every_recipe_can_be_drawn(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "rates.png"
+    learning_rates(RECIPES[name], path)
+    height, width, _ = picture(path).shape
+    assert 300 < height < 600 < width < 1500
+    assert 0.01 < inked(path) < 0.2
+
+
+def test_filters_lie_16_in_a_row_with_white_between_them() -> None:
+    grid = filter_grid(torch.randn(96, 3, 11, 11))
+    assert grid.shape == (6 * 12 + 1, 16 * 12 + 1, 3)
+    assert grid.dtype == np.uint8
+    assert (grid[::12] == 255).all()
+    assert (grid[:, ::12] == 255).all()
+
+
+def test_each_filter_is_stretched_from_black_to_white_over_its_three_colours() -> None:
+    weight = torch.linspace(-3, 5, 17 * 3 * 2 * 2).reshape(17, 3, 2, 2)
+    weight[0] = torch.arange(12.0).reshape(3, 2, 2) / 1000
+    grid = filter_grid(weight)
+    expected = np.round(255 * np.arange(12) / 11).reshape(3, 2, 2).transpose(1, 2, 0)
+    np.testing.assert_array_equal(grid[1:3, 1:3], expected)
+    np.testing.assert_array_equal(grid[1:3, 4:6], expected)  # another scale, the same pattern
+    np.testing.assert_array_equal(grid[4:6, 1:3], expected)  # the 17th begins the second row
+    assert (grid[4:6, 4:] == 255).all()
+
+
+def test_a_filter_of_one_value_is_drawn_without_a_division_by_zero() -> None:
+    weight = torch.full((2, 3, 4, 4), 0.7)
+    grid = filter_grid(weight.bfloat16().requires_grad_())
+    assert len(np.unique(grid[1:5, 1:5])) == 1
+
+
+def test_the_picture_of_the_filters_is_enlarged_four_times(tmp_path: Path) -> None:
+    weight = torch.randn(64, 3, 11, 11, generator=torch.Generator().manual_seed(0))
+    filters(weight, tmp_path / "deep" / "filters.png")
+    pixels = picture(tmp_path / "deep" / "filters.png")
+    assert pixels.shape == (4 * 49, 4 * 193, 3)
+    np.testing.assert_array_equal(pixels[::4, ::4], filter_grid(weight))
+    np.testing.assert_array_equal(pixels[3::4, 3::4], filter_grid(weight))

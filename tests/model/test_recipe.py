@@ -1,0 +1,65 @@
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from training.network import ARCHITECTURES
+from training.recipe import DEXP, ORIGINAL, PAPER, RECIPES, Recipe, named
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_json(name: str) -> None:
+    recipe = named(name)
+    assert recipe.name == name
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_trained(name: str) -> None:
+    recipe = named(name)
+    first, last = (recipe.size_at(epoch) for epoch in (0, recipe.epochs - 1))
+    assert recipe.arch in ARCHITECTURES
+    assert 64 <= first <= last <= ARCHITECTURES[recipe.arch].crop
+    assert list(recipe.sizes) == sorted(recipe.sizes)
+    assert recipe.sizes[0][0] == 0
+    assert recipe.sizes[-1][0] < recipe.epochs
+    assert 0 < recipe.view[0] <= recipe.view[1] <= 1
+    assert set(recipe.filters) <= {"nearest", "bilinear", "bicubic"}
+
+
+def test_recipe_2012_is_net_145() -> None:
+    assert (ORIGINAL.arch, ORIGINAL.epochs, ORIGINAL.batch) == ("alexnet2012", 90, 128)
+    assert (ORIGINAL.momentum, ORIGINAL.nesterov) == (0.9, False)
+    assert (ORIGINAL.weight_decay, ORIGINAL.dropout, ORIGINAL.label_smoothing) == (5e-4, 0.5, 0.0)
+    assert (ORIGINAL.mean, ORIGINAL.std) == ((127.226, 118.587, 103.448), (1.0, 1.0, 1.0))
+    assert {round(ORIGINAL.store * fraction) for fraction in ORIGINAL.view} == {224}
+    assert {ORIGINAL.size_at(epoch) for epoch in range(90)} == {224}
+    assert (ORIGINAL.colour_noise, ORIGINAL.jitter, ORIGINAL.sparsity) == (0.1, 0.0, 0.0)
+    assert (ORIGINAL.chunk, ORIGINAL.reshuffle) == (32, False)
+
+
+@pytest.mark.parametrize("per_epoch", [1, 12, 10_009])
+def test_the_colour_noise_of_2012_ends_with_its_epoch_66(per_epoch: int) -> None:
+    """As the training loop compares the step with it."""
+    until = ORIGINAL.noise_until * 90 * per_epoch
+    assert 66 * per_epoch - 1 < until <= 66 * per_epoch
+    assert PAPER.noise_until == DEXP.noise_until == 1.0
+
+
+def test_the_paper_differs_from_the_code_where_it_says_so() -> None:
+    code, paper = ORIGINAL.to_json(), PAPER.to_json()
+    assert {key: paper[key] for key in paper if paper[key] != code[key]} == {
+        "name": "2012-paper", "arch": "alexnet2012-paper", "schedule": "2012-paper",
+        "chunk": 1, "reshuffle": True, "noise": "paper", "noise_until": 1.0,
+    }  # fmt: skip
+
+
+def test_a_recipe_cannot_be_changed_but_copied() -> None:
+    with pytest.raises(FrozenInstanceError):
+        ORIGINAL.batch = 256  # type: ignore[misc]
+    assert replace(ORIGINAL, batch=256) != ORIGINAL
+
+
+def test_a_recipe_of_another_version_is_not_read() -> None:
+    with pytest.raises(TypeError, match="flux"):
+        Recipe.from_json({**ORIGINAL.to_json(), "flux": 1})
