@@ -9,6 +9,8 @@ fastest goes. Writes OUTPUT.json and OUTPUT.md. Data are random; nothing is lear
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -112,6 +114,7 @@ def measure(recipe: Recipe, rounds: int, matrix: int, *, compiled: bool = False)
         peak = peaks["bf16" if trick.bf16 else "fp32"]
         rows.append(Rate(trick.name, recipe.batch / took, gflops, gflops / peak, plain / took))
     return {
+        "command": "python -m benchmarks.training " + shlex.join(sys.argv[1:]),
         "environment": environment(),
         "arch": recipe.arch,
         "batch": recipe.batch,
@@ -121,7 +124,7 @@ def measure(recipe: Recipe, rounds: int, matrix: int, *, compiled: bool = False)
         "matrix_gflops": peaks,
         "rates": [asdict(row) for row in rows],
         "parts": parts(recipe, device, rounds),
-        "imagenet_90_epochs_hours": 90 * IMAGENET / rows[-1].images_per_s / 3600,
+        "imagenet_90_epochs_hours": 90 * IMAGENET / rows[len(TRICKS) - 1].images_per_s / 3600,
     }
 
 
@@ -244,6 +247,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         f"# A training step of {report['arch']}: batch {report['batch']}, {report['px']} px",
         "",
+        f"Command: `{report['command']}`",
+        "",
         f"{env['gpu'] or str(env['cpus']) + ' CPU cores'}, {env['platform']}, "
         f"torch {env['packages']['torch']}. Median of {report['rounds']} steps of each, in turns.",
         f"Largest matrix rate seen: {peaks}. One image costs {report['gflop_per_image']:.2f} "
@@ -257,8 +262,9 @@ def markdown(report: dict[str, Any]) -> str:
             for r in report["rates"]
         ),
         "",
-        f"90 epochs of ImageNet at the last rate: {report['imagenet_90_epochs_hours']:,.1f} hours "
-        "(projected; 2012: 5 to 6 days on two GTX 580).",
+        f"90 epochs of ImageNet at the rate of {TRICKS[-1].name!r}: "
+        f"{report['imagenet_90_epochs_hours']:,.1f} hours (projected; 2012: 5 to 6 days on two "
+        "GTX 580).",
         "",
         "| part of a step | ms |",
         "|---|---|",

@@ -10,8 +10,8 @@ TEMPLATE = """\
 
 - Network: {arch}, {classes} outputs, photos of {known} classes seen
 - Trained on {photos:,} photos, recipe {recipe}, {minutes:g} minutes, commit {commit}
-- Input: uint8 RGB, {tile}shorter side to {resize} px, central {crop} px; the normalisation is in
-  the graph
+- Input: uint8 RGB, {tile}shorter side to {resize} px, central {crop} px;
+  the normalisation is in the graph
 {pruning}
 | artifact | top-1 | top-5 | measured on | keeps torch's first class |
 |---|---|---|---|---|

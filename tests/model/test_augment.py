@@ -148,7 +148,8 @@ def test_a_view_of_everything_is_the_resized_photo_or_its_mirror_image(px: int) 
     plain = F.interpolate(planes, (px, px), mode="bilinear", antialias=px < 32)
     flipped = views.mirrored[:, None, None, None]
     expected = torch.where(flipped, plain.flip(3), plain)
-    torch.testing.assert_close(pixels(x, EVERYTHING), expected, rtol=0, atol=0.01)
+    # The CPU resizes bytes: whole grey levels.
+    torch.testing.assert_close(pixels(x, EVERYTHING), expected, rtol=0, atol=1.01)
 
 
 @pytest.mark.parametrize("kernel", ["bilinear", "bicubic", "nearest"])
