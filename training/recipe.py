@@ -151,7 +151,8 @@ STARTER = Recipe(
 )
 
 # The starter, continued (--init) for photos that are sharper than the tiles it has seen, and that
-# never went through their JPEG: whatever a filter, a lens or a sensor adds must not matter.
+# never went through their JPEG: whatever a filter, a lens or a sensor adds must not matter. Expect
+# 50 % / 75 %, and 48 % of sharp photos: 87 minutes more.
 SHARP = replace(
     STARTER,
     name="starter-sharp",
