@@ -66,14 +66,19 @@ def test_the_running_server_is_as_accurate_as_the_manifest_says(
 
 
 @needs_shared
-def test_sharp_photos_are_classified_as_well_as_tiles(
-    server: ServerProcess, measured: Accuracy
+def test_sharp_photos_are_classified_as_well_as_tiles_of_the_same_classes(
+    server: ServerProcess,
 ) -> None:
-    """The training tiles are 64 px and blurred when enlarged; photos are not."""
+    """The training tiles are 64 px and blurred when enlarged; photos are not.
+
+    Sixty photos are good to six points (docs/records/): in top-5 they must be no worse than they
+    were with the first starter.
+    """
     photos = score(server, PHOTOS, "--classes", str(VAL))
-    assert photos["photos"] == 60
-    assert photos["top1"] >= measured.top1 - 0.06
-    assert photos["top5"] >= measured.top5 - 0.06
+    tiles = score(server, VAL, "--classes", str(PHOTOS))
+    assert (photos["photos"], tiles["photos"]) == (60, 1500)
+    assert photos["top1"] >= tiles["top1"] - 0.06
+    assert photos["top5"] >= 0.66
 
 
 def score(server: ServerProcess, source: Path, *flags: str) -> dict[str, float]:
