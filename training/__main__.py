@@ -55,21 +55,30 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--train", nargs="+", type=Path, metavar="SOURCE", help="photos to train")
     parser.add_argument("--val", nargs="+", type=Path, metavar="SOURCE", help="photos to score")
     parser.add_argument(  # not --run: torchrun takes that for its own --run-path
-        "--output", type=Path, default=Path("runs/latest"), help="folder to write"
+        "--output",
+        type=Path,
+        default=Path("runs/latest"),
+        metavar="FOLDER",
+        help="the run folder (default: runs/latest)",
     )
     parser.add_argument(
-        "--cache", type=Path, default=Path("runs/cache"),
-        help="folder for packed photos, 192 KB each at 256 px (default: runs/cache)",
+        "--cache", type=Path, default=Path("runs/cache"), metavar="FOLDER",
+        help="for packed photos, 192 KB each at 256 px (default: runs/cache)",
     )  # fmt: skip
-    parser.add_argument("--recipe", choices=RECIPES, default="plain", help="default: plain")
-    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--batch", type=int, help="instead of the recipe's")
+    parser.add_argument(
+        "--recipe", choices=RECIPES, default="plain", metavar="NAME",
+        help=f"{', '.join(RECIPES)} (default: plain)",
+    )  # fmt: skip
+    parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    parser.add_argument("--batch", type=int, metavar="N", help="instead of the recipe's")
     parser.add_argument("--precision", choices=("bf16", "fp32"), help="instead of the recipe's")
     parser.add_argument(
         "--prune", type=float, metavar="FRACTION",
         help="zero this fraction of the fully connected weights while training",
     )  # fmt: skip
-    parser.add_argument("--init", type=Path, help="start from the weights of a last.safetensors")
+    parser.add_argument(
+        "--init", type=Path, metavar="FILE", help="start from the weights of a last.safetensors"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the run folder")
     parser.add_argument(
         "--columns", action="store_true", help="one column of alexnet2012 on each of two processes"

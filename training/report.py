@@ -116,7 +116,7 @@ def environment() -> dict[str, Any]:
     """Machine and versions, so that a figure can be understood later."""
     cuda = torch.cuda.is_available()
     return {
-        "command": sys.argv,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
