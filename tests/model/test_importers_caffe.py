@@ -28,10 +28,7 @@ SHAPES = {
 # What a file has besides, in the order of the layers.
 WITHOUT_WEIGHTS = {"data": 0, "relu1": 2, "norm1": 3, "pool1": 4, "prob": -1}
 
-
-@pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.network.HIDDEN", 64)
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 @pytest.fixture(scope="module")

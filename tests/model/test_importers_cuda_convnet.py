@@ -42,10 +42,7 @@ LAYERS: dict[str, tuple[list[str], int, int]] = {
     "fc1000": (["hs2a", "hs2b"], HALF, 1000),
 }
 
-
-@pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.network.HIDDEN", 2 * HALF)
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 class Python2Pickler(pickle._Pickler):

@@ -21,10 +21,7 @@ FACTS = {
     "photos": 20,
 }
 
-
-@pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.network.HIDDEN", 64)
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 def finished(folder: Path, arch: str = "alexnet", **facts: Any) -> tuple[Path, AlexNet]:

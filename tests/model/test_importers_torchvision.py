@@ -15,10 +15,7 @@ from training.network import AlexNet
 
 KINDS = ("alexnet.pth", "alexnet.pt", "alexnet.PTH", "old.pth", "alexnet.safetensors")
 
-
-@pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.network.HIDDEN", 64)
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 @pytest.fixture

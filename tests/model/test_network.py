@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,16 +38,6 @@ def abstract(arch: str) -> AlexNet:
     """The network at its full size, without memory for its weights."""
     with torch.device("meta"):
         return AlexNet(arch=arch).eval()
-
-
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """64 hidden units instead of 4096: too few to be worth a second thread."""
-    monkeypatch.setattr("training.network.HIDDEN", 64)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def noise(*shape: int, scale: float = 1.0) -> Tensor:

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from training.network import ARCHITECTURES
-from training.recipe import DEXP, ORIGINAL, PAPER, RECIPES, Recipe, named
+from training.recipe import DEXP, ORIGINAL, PAPER, RECIPES, SMOKE, Recipe, named
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -63,3 +63,13 @@ def test_a_recipe_cannot_be_changed_but_copied() -> None:
 def test_a_recipe_of_another_version_is_not_read() -> None:
     with pytest.raises(TypeError, match="flux"):
         Recipe.from_json({**ORIGINAL.to_json(), "flux": 1})
+
+
+def test_a_recipe_gives_each_epoch_its_size() -> None:
+    recipe = replace(SMOKE, sizes=((0, 64), (2, 96), (5, 224)))
+    assert [recipe.size_at(e) for e in range(7)] == [64, 64, 96, 96, 96, 224, 224]
+
+
+def test_a_named_recipe_takes_the_overrides_that_are_given() -> None:
+    assert named("smoke", epochs=None, batch=None) == SMOKE
+    assert named("smoke", epochs=7, batch=None) == replace(SMOKE, epochs=7)

@@ -17,11 +17,7 @@ from training.network import ARCHITECTURES, AlexNet
 PLAIN = ["alexnet", "alexnet2012", "alexnet2012-paper", "alexnet-caffe"]
 SIDES = {arch: ARCHITECTURES[arch].crop for arch in PLAIN}
 
-
-@pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 hidden units instead of 4096: the same code at a sixtieth of the weights."""
-    monkeypatch.setattr("training.network.HIDDEN", 64)
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 def lively(arch: str) -> Model:

@@ -2,12 +2,9 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,7 +12,6 @@ import torch
 from alexnet.labels import Label, Labels
 from alexnet.spec import Preprocess
 from tests.photos import class_folders
-from training.__main__ import main
 from training.checkpoint import Checkpoint, CheckpointError
 from training.data import Dataset, load
 from training.evaluate import accuracy
@@ -23,7 +19,7 @@ from training.loader import Order
 from training.loop import Training
 from training.network import AlexNet, Deployable
 from training.ranks import Ranks
-from training.recipe import SMOKE, Recipe, named
+from training.recipe import SMOKE, Recipe
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("cherry", "leaf", "sky", "violet")
@@ -48,16 +44,6 @@ def run(tmp_path: Path) -> Iterator[Path]:
     """A run folder; checkpoints are large, so it does not outlive the test."""
     yield tmp_path / "run"
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
-
-
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """64 hidden units instead of 4096: too few to be worth a second thread."""
-    monkeypatch.setattr("training.network.HIDDEN", 64)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Interrupted(Training):
@@ -238,88 +224,3 @@ def test_columns_need_two_processes_and_a_network_that_has_them(
     recipe = replace(SMOKE, arch=arch, sparsity=0.0)
     with pytest.raises(ValueError, match=message):
         Training(recipe, train, run, Ranks(torch.device("cpu"), 0, ranks), columns=True)
-
-
-def test_a_recipe_gives_each_epoch_its_size() -> None:
-    recipe = replace(SMOKE, sizes=((0, 64), (2, 96), (5, 224)))
-    assert [recipe.size_at(e) for e in range(7)] == [64, 64, 96, 96, 96, 224, 224]
-
-
-def test_a_named_recipe_takes_the_overrides_that_are_given() -> None:
-    assert named("smoke", epochs=None, batch=None) == SMOKE
-    assert named("smoke", epochs=7, batch=None) == replace(SMOKE, epochs=7)
-
-
-def test_a_recipe_survives_json() -> None:
-    recipe = named("starter")
-    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
-
-
-def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "training", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_the_command_trains_the_real_network(photos: Path, run: Path) -> None:
-    flags = ("--recipe", "smoke", "--epochs", "1", "--batch", "48", "--prune", "0.25")
-    places = ("--output", run, "--cache", run / "cache")
-    done = command("--train", photos / "train", "--val", photos / "val", *flags, *places)
-    assert done.returncode == 0, done.stderr
-    assert "48 photos of 4 classes; recipe smoke: alexnet-bn, 1 epochs on" in done.stderr
-    assert "top-1" in done.stderr
-    assert "images/s" in done.stderr
-    assert f"wrote {run / 'model.safetensors'}" in done.stderr
-    facts = Checkpoint.load(run / "model.safetensors").facts
-    assert facts["recipe"]["epochs"] == 1
-    assert facts["dense"]["photos"] == 20
-    assert {p.name for p in run.iterdir()} == {
-        "last.safetensors", "model.safetensors", "log.jsonl", "recipe.json", "environment.json",
-        "tensorboard", "curves.png", "filters.png", "card.md", "cache",
-    }  # fmt: skip
-    assert "25% of the fully connected weights are zero" in (run / "card.md").read_text()
-    again = command("--train", photos / "train", "--val", photos / "val", *places)
-    assert again.returncode == 1
-    assert "holds a run: go on with it (--resume)" in again.stderr
-
-
-def test_the_commands_help_names_every_flag_and_recipe() -> None:
-    done = command("--help")
-    assert done.returncode == 0
-    for word in (
-        "--train",
-        "--val",
-        "--output",
-        "--epochs",
-        "--batch",
-        "--resume",
-        "--init",
-        "plain",
-    ):
-        assert word in done.stdout
-
-
-def test_an_absent_folder_ends_the_command_with_one_sentence(tmp_path: Path) -> None:
-    absent = tmp_path / "absent"
-    done = command("--train", absent, "--val", absent)
-    assert done.returncode == 1
-    assert (
-        done.stderr
-        == f"alexnet-train: {absent} is neither a directory nor a zip file nor a tar shard\n"
-    )
-
-
-def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*arguments: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("training.__main__.train", interrupted)
-    monkeypatch.setattr("sys.argv", ["alexnet-train", "--train", "a", "--val", "b"])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert "--resume goes on" in str(caught.value.code)
