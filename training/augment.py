@@ -4,7 +4,7 @@ What is random is drawn for the whole batch (`draw`, a few numbers for each phot
 the part of it that this process trains: several processes see what one would have seen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,7 @@ class Views:
     def part(self, rank: int, count: int) -> "Views":
         """Every `count`-th photo from `rank` on."""
         own = {k: v[rank::count] for k, v in self.__dict__.items() if isinstance(v, Tensor)}
-        return Views(**{**self.__dict__, **own})
+        return replace(self, **own)
 
     def cut(self, images: Tensor, index: Tensor) -> Tensor:
         """(M, S, S, 3) uint8 photos, of which (N,) `index` -> (N, height, width, 3) uint8.

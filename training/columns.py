@@ -101,7 +101,9 @@ class Column(nn.Module):
         axis = self._axis(name)
         if axis is None:
             return tensor
-        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(2)]
+        parts = [
+            torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(COLUMNS)
+        ]
         dist.all_gather(parts, tensor.contiguous())
         return torch.cat(parts, axis)
 

@@ -20,7 +20,7 @@ from training.columns import Column
 from training.data import Dataset, load
 from training.evaluate import Accuracy, Predict, accuracy
 from training.loader import Loader, Order
-from training.network import AlexNet, Deployable
+from training.network import ARCHITECTURES, AlexNet, Deployable
 from training.optim import optimizer, set_rates
 from training.plain import plain
 from training.prune import INTERVAL, prune, sparsity_at
@@ -66,6 +66,7 @@ class Training:
         self.targets = _soft_targets(train, recipe.label_smoothing).to(self.device)
         self.steps_per_epoch = len(train) // recipe.batch
         self.steps = self.steps_per_epoch * recipe.epochs
+        self._val: tuple[Preprocess, Dataset] | None = None
         self.commit = _commit()  # now: by the end of the run the checkout may have moved on
 
     def _check(self, bf16_gradients: bool) -> None:
@@ -201,8 +202,10 @@ class Training:
         """Accuracy of the network as it is, on photos at the size of `epoch` (or the present)."""
         epoch = min(self.epoch if epoch is None else epoch, self.recipe.epochs - 1)
         spec = Preprocess().at(self.recipe.size_at(epoch))
-        with self.ranks.one_at_a_machine():
-            val = load(sources, spec, self.data.labels, cache)
+        if self._val is None or self._val[0] != spec:  # it changes with the size of the crop only
+            with self.ranks.one_at_a_machine():
+                self._val = spec, load(sources, spec, self.data.labels, cache)
+        val = self._val[1]
         for buffer in self.network.buffers():
             self.ranks.same(buffer)  # each process has seen other photos: batch norm must agree
         rank, count = self.part
@@ -255,7 +258,7 @@ class Training:
             "dense": state.dense,
             "mean": recipe.mean,
             "std": recipe.std,
-            "crop": 224,
+            "crop": ARCHITECTURES[finished.arch].crop,
             "train_minutes": round(state.seconds / 60, 1),
             "commit": self.commit,
         }

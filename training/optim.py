@@ -10,17 +10,23 @@ from training.schedule import Rates, rates
 
 def optimizer(network: AlexNet | Column, recipe: Recipe) -> torch.optim.SGD:
     """One group for each field of `Rates`. Only weight matrices decay: never biases or norms."""
-    first = list(network.layers[0].parameters())
-    rest = [p for p in network.parameters() if all(p is not q for q in first)]
-    groups = [
-        [p for p in rest if p.dim() > 1],
-        [p for p in rest if p.dim() <= 1],
-        [p for p in first if p.dim() > 1],
-        [p for p in first if p.dim() <= 1],
-    ]
-    decays = [recipe.weight_decay, 0.0] * 2
+    first = {id(p) for p in network.layers[0].parameters()}
+    groups: dict[str, list[torch.nn.Parameter]] = {}
+    for parameter in network.parameters():
+        name = "weights" if parameter.dim() > 1 else "biases"
+        if id(parameter) in first:
+            name = f"conv1_{name}"
+        groups.setdefault(name, []).append(parameter)
     return torch.optim.SGD(
-        [{"params": p, "weight_decay": d} for p, d in zip(groups, decays, strict=True) if p],
+        [
+            {
+                "params": groups[name],
+                "rate": name,
+                "weight_decay": recipe.weight_decay if name.endswith("weights") else 0.0,
+            }
+            for name in Rates._fields
+            if name in groups
+        ],
         lr=recipe.peak_lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
@@ -36,12 +42,12 @@ def set_rates(sgd: torch.optim.SGD, recipe: Recipe, step: int, steps: int) -> Ra
     B grows by as much, and V coasts on (section 5 of the paper; checked against it in the tests).
     """
     now, before = rates(recipe, step, steps), rates(recipe, max(0, step - 1), steps)
-    fields = [i for i in range(4) if i != 3 or len(sgd.param_groups) == 4]
-    for group, i in zip(sgd.param_groups, fields, strict=True):
-        group["lr"] = now[i]
-        if recipe.rate_in_velocity and now[i] != before[i] and now[i] > 0:
+    for group in sgd.param_groups:
+        rate, former = getattr(now, group["rate"]), getattr(before, group["rate"])
+        group["lr"] = rate
+        if recipe.rate_in_velocity and rate != former and rate > 0:
             for parameter in group["params"]:
                 buffer = sgd.state[parameter].get("momentum_buffer")
                 if buffer is not None:
-                    buffer.mul_(before[i] / now[i])
+                    buffer.mul_(former / rate)
     return now

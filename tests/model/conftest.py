@@ -1,6 +1,7 @@
 """What several tests of networks need."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import torch
 
 from export.evaluate import main
 from tests.fakes import flat
+from tests.photos import class_folders
 
 Evaluate = Callable[..., str]
+CLASSES = ("cherry", "leaf", "sky", "violet")
 
 
 @pytest.fixture
@@ -21,6 +24,22 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders `train` and `val`; four hues that a network tells apart in seconds."""
+    root = tmp_path_factory.mktemp("photos")
+    class_folders(root / "train", CLASSES, each=12)
+    class_folders(root / "val", CLASSES, each=5, seed=1)
+    return root
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Path]:
+    """A run folder; checkpoints are large, so it does not outlive the test."""
+    yield tmp_path / "run"
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,36 +1,17 @@
 """`alexnet-train` as it is typed."""
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.photos import class_folders
 from training.__main__ import main
 from training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
-CLASSES = ("cherry", "leaf", "sky", "violet")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("photos")
-    class_folders(root / "train", CLASSES, each=12)
-    class_folders(root / "val", CLASSES, each=5, seed=1)
-    return root
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Path]:
-    """A run folder; checkpoints are large, so it does not outlive the test."""
-    yield tmp_path / "run"
-    shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +10,6 @@ import torch
 
 from alexnet.labels import Label, Labels
 from alexnet.spec import Preprocess
-from tests.photos import class_folders
 from training.checkpoint import Checkpoint, CheckpointError
 from training.data import Dataset, load
 from training.evaluate import accuracy
@@ -22,28 +20,12 @@ from training.ranks import Ranks
 from training.recipe import SMOKE, Recipe
 
 ROOT = Path(__file__).parents[2]
-CLASSES = ("cherry", "leaf", "sky", "violet")
 STORE = Preprocess(SMOKE.store, SMOKE.store)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("photos")
-    class_folders(root / "train", CLASSES, each=12)
-    class_folders(root / "val", CLASSES, each=5, seed=1)
-    return root
 
 
 @pytest.fixture
 def train(photos: Path) -> Dataset:
     return load([photos / "train"], STORE)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Path]:
-    """A run folder; checkpoints are large, so it does not outlive the test."""
-    yield tmp_path / "run"
-    shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
 class Interrupted(Training):
