@@ -5,6 +5,7 @@ the part of it that this process trains: several processes see what one would ha
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,8 @@ class Views:
 
     def part(self, rank: int, count: int) -> "Views":
         """Every `count`-th photo from `rank` on."""
-        own = {k: v[rank::count] for k, v in self.__dict__.items() if isinstance(v, Tensor)}
+        every = self.__dict__.items()
+        own: dict[str, Any] = {k: v[rank::count] for k, v in every if isinstance(v, Tensor)}
         return replace(self, **own)
 
     def cut(self, images: Tensor, index: Tensor) -> Tensor:

@@ -20,15 +20,21 @@ _CROSS = (2, 5, 6)  # conv3, fc6, fc7 see both columns
 _LAST = 7  # fc8 sums over both
 
 
+def _joined(own: Tensor, axis: int) -> Tensor:
+    """Both columns' shares of a tensor, one behind the other."""
+    own = own.contiguous()
+    parts = [torch.empty_like(own) for _ in range(COLUMNS)]
+    dist.all_gather(parts, own)
+    return torch.cat(parts, axis)
+
+
 class _Gather(torch.autograd.Function):
     """Own maps -> the maps of both columns; backwards, the sum of what both did with one's own."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rank: int) -> Tensor:
         ctx.rank, ctx.width = rank, x.shape[1]
-        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(COLUMNS)]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts, 1)
+        return _joined(x, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -101,11 +107,7 @@ class Column(nn.Module):
         axis = self._axis(name)
         if axis is None:
             return tensor
-        parts = [
-            torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(COLUMNS)
-        ]
-        dist.all_gather(parts, tensor.contiguous())
-        return torch.cat(parts, axis)
+        return _joined(tensor, axis)
 
     def _axis(self, name: str) -> int | None:
         """Outputs are split, but of fc8 the inputs; its bias is on both."""
