@@ -24,29 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protos/classifier.proto\x12\nalexnet.v1\"R\n\x0f\x43lassifyRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x12\n\x05top_k\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\x08\n\x06_top_k\"\xc2\x01\n\x10\x43lassifyResponse\x12+\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x16.alexnet.v1.Prediction\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.alexnet.v1.ModelVersion\x12 \n\x05image\x18\x03 \x01(\x0b\x32\x11.alexnet.v1.Image\x12\"\n\x06timing\x18\x04 \x01(\x0b\x32\x12.alexnet.v1.Timing\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"O\n\nPrediction\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06synset\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x13\n\x0bprobability\x18\x04 \x01(\x02\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"Y\n\x05Image\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x0c\n\x04mode\x18\x04 \x01(\t\x12\x13\n\x0borientation\x18\x05 \x01(\r\"e\n\x06Timing\x12\x11\n\tdecode_ms\x18\x01 \x01(\x02\x12\x10\n\x08queue_ms\x18\x02 \x01(\x02\x12\x10\n\x08infer_ms\x18\x03 \x01(\x02\x12\x10\n\x08total_ms\x18\x04 \x01(\x02\x12\x12\n\nbatch_size\x18\x05 \x01(\r\"\x11\n\x0fGetModelRequest\"\xa0\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x03 \x01(\r\x12\x15\n\rknown_classes\x18\x04 \x01(\r\x12\x0c\n\x04top1\x18\x05 \x01(\x02\x12\x0c\n\x04top5\x18\x06 \x01(\x02\x12\x13\n\x0bmeasured_on\x18\x07 \x01(\t\x12\x11\n\tprecision\x18\x08 \x01(\t\x12\x0c\n\x04\x63rop\x18\t \x01(\r2\x8f\x01\n\nClassifier\x12\x45\n\x08\x43lassify\x12\x1b.alexnet.v1.ClassifyRequest\x1a\x1c.alexnet.v1.ClassifyResponse\x12:\n\x08GetModel\x12\x1b.alexnet.v1.GetModelRequest\x1a\x11.alexnet.v1.Modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protos/classifier.proto\x12\nalexnet.v1\"\xaf\x01\n\x0f\x43lassifyRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x12\n\x05top_k\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\x08priority\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x17\n\ntimeout_ms\x18\x06 \x01(\rH\x02\x88\x01\x01\x42\x08\n\x06_top_kB\x0b\n\t_priorityB\r\n\x0b_timeout_ms\"\xc2\x01\n\x10\x43lassifyResponse\x12+\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x16.alexnet.v1.Prediction\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.alexnet.v1.ModelVersion\x12 \n\x05image\x18\x03 \x01(\x0b\x32\x11.alexnet.v1.Image\x12\"\n\x06timing\x18\x04 \x01(\x0b\x32\x12.alexnet.v1.Timing\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\x90\x01\n\x16\x43lassifyStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.alexnet.v1.ClassifyResponseH\x00\x12&\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x13.alexnet.v1.FailureH\x00\x42\x08\n\x06result\"P\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\r\"O\n\nPrediction\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06synset\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x13\n\x0bprobability\x18\x04 \x01(\x02\"<\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x62uild\x18\x03 \x01(\t\"Y\n\x05Image\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x0c\n\x04mode\x18\x04 \x01(\t\x12\x13\n\x0borientation\x18\x05 \x01(\r\"e\n\x06Timing\x12\x11\n\tdecode_ms\x18\x01 \x01(\x02\x12\x10\n\x08queue_ms\x18\x02 \x01(\x02\x12\x10\n\x08infer_ms\x18\x03 \x01(\x02\x12\x10\n\x08total_ms\x18\x04 \x01(\x02\x12\x12\n\nbatch_size\x18\x05 \x01(\r\"\"\n\x0fGetModelRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"\xc1\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x03 \x01(\r\x12\x15\n\rknown_classes\x18\x04 \x01(\r\x12\x0c\n\x04top1\x18\x05 \x01(\x02\x12\x0c\n\x04top5\x18\x06 \x01(\x02\x12\x13\n\x0bmeasured_on\x18\x07 \x01(\t\x12\x11\n\tprecision\x18\x08 \x01(\t\x12\x0c\n\x04\x63rop\x18\t \x01(\r\x12\r\n\x05\x62uild\x18\n \x01(\t\x12\x10\n\x08versions\x18\x0b \x03(\t2\xe6\x01\n\nClassifier\x12\x45\n\x08\x43lassify\x12\x1b.alexnet.v1.ClassifyRequest\x1a\x1c.alexnet.v1.ClassifyResponse\x12U\n\x0e\x43lassifyStream\x12\x1b.alexnet.v1.ClassifyRequest\x1a\".alexnet.v1.ClassifyStreamResponse(\x01\x30\x01\x12:\n\x08GetModel\x12\x1b.alexnet.v1.GetModelRequest\x1a\x11.alexnet.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.classifier_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLASSIFYREQUEST']._serialized_start=39
-  _globals['_CLASSIFYREQUEST']._serialized_end=121
-  _globals['_CLASSIFYRESPONSE']._serialized_start=124
-  _globals['_CLASSIFYRESPONSE']._serialized_end=318
-  _globals['_PREDICTION']._serialized_start=320
-  _globals['_PREDICTION']._serialized_end=399
-  _globals['_MODELVERSION']._serialized_start=401
-  _globals['_MODELVERSION']._serialized_end=446
-  _globals['_IMAGE']._serialized_start=448
-  _globals['_IMAGE']._serialized_end=537
-  _globals['_TIMING']._serialized_start=539
-  _globals['_TIMING']._serialized_end=640
-  _globals['_GETMODELREQUEST']._serialized_start=642
-  _globals['_GETMODELREQUEST']._serialized_end=659
-  _globals['_MODEL']._serialized_start=662
-  _globals['_MODEL']._serialized_end=822
-  _globals['_CLASSIFIER']._serialized_start=825
-  _globals['_CLASSIFIER']._serialized_end=968
+  _globals['_CLASSIFYREQUEST']._serialized_start=40
+  _globals['_CLASSIFYREQUEST']._serialized_end=215
+  _globals['_CLASSIFYRESPONSE']._serialized_start=218
+  _globals['_CLASSIFYRESPONSE']._serialized_end=412
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=415
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=559
+  _globals['_FAILURE']._serialized_start=561
+  _globals['_FAILURE']._serialized_end=641
+  _globals['_PREDICTION']._serialized_start=643
+  _globals['_PREDICTION']._serialized_end=722
+  _globals['_MODELVERSION']._serialized_start=724
+  _globals['_MODELVERSION']._serialized_end=784
+  _globals['_IMAGE']._serialized_start=786
+  _globals['_IMAGE']._serialized_end=875
+  _globals['_TIMING']._serialized_start=877
+  _globals['_TIMING']._serialized_end=978
+  _globals['_GETMODELREQUEST']._serialized_start=980
+  _globals['_GETMODELREQUEST']._serialized_end=1014
+  _globals['_MODEL']._serialized_start=1017
+  _globals['_MODEL']._serialized_end=1210
+  _globals['_CLASSIFIER']._serialized_start=1213
+  _globals['_CLASSIFIER']._serialized_end=1443
 # @@protoc_insertion_point(module_scope)

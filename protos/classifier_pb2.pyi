@@ -7,14 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("image", "top_k", "request_id")
+    __slots__ = ("image", "top_k", "request_id", "priority", "version", "timeout_ms")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     top_k: int
     request_id: str
-    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+    priority: int
+    version: str
+    timeout_ms: int
+    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., request_id: _Optional[str] = ..., priority: _Optional[int] = ..., version: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("predictions", "model", "image", "timing", "request_id")
@@ -30,6 +36,28 @@ class ClassifyResponse(_message.Message):
     request_id: str
     def __init__(self, predictions: _Optional[_Iterable[_Union[Prediction, _Mapping]]] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
+class ClassifyStreamResponse(_message.Message):
+    __slots__ = ("request_id", "response", "failure")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    response: ClassifyResponse
+    failure: Failure
+    def __init__(self, request_id: _Optional[str] = ..., response: _Optional[_Union[ClassifyResponse, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("code", "reason", "message", "retry_after_ms")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    reason: str
+    message: str
+    retry_after_ms: int
+    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+
 class Prediction(_message.Message):
     __slots__ = ("index", "synset", "label", "probability")
     INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -43,12 +71,14 @@ class Prediction(_message.Message):
     def __init__(self, index: _Optional[int] = ..., synset: _Optional[str] = ..., label: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("name", "version")
+    __slots__ = ("name", "version", "build")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    BUILD_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+    build: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., build: _Optional[str] = ...) -> None: ...
 
 class Image(_message.Message):
     __slots__ = ("format", "width", "height", "mode", "orientation")
@@ -79,11 +109,13 @@ class Timing(_message.Message):
     def __init__(self, decode_ms: _Optional[float] = ..., queue_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ..., total_ms: _Optional[float] = ..., batch_size: _Optional[int] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    def __init__(self, version: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "classes", "known_classes", "top1", "top5", "measured_on", "precision", "crop")
+    __slots__ = ("name", "version", "classes", "known_classes", "top1", "top5", "measured_on", "precision", "crop", "build", "versions")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +125,8 @@ class Model(_message.Message):
     MEASURED_ON_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     CROP_FIELD_NUMBER: _ClassVar[int]
+    BUILD_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     classes: int
@@ -102,4 +136,6 @@ class Model(_message.Message):
     measured_on: str
     precision: str
     crop: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., classes: _Optional[int] = ..., known_classes: _Optional[int] = ..., top1: _Optional[float] = ..., top5: _Optional[float] = ..., measured_on: _Optional[str] = ..., precision: _Optional[str] = ..., crop: _Optional[int] = ...) -> None: ...
+    build: str
+    versions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., classes: _Optional[int] = ..., known_classes: _Optional[int] = ..., top1: _Optional[float] = ..., top5: _Optional[float] = ..., measured_on: _Optional[str] = ..., precision: _Optional[str] = ..., crop: _Optional[int] = ..., build: _Optional[str] = ..., versions: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -39,6 +39,11 @@ class ClassifierStub:
                 request_serializer=protos_dot_classifier__pb2.ClassifyRequest.SerializeToString,
                 response_deserializer=protos_dot_classifier__pb2.ClassifyResponse.FromString,
                 _registered_method=True)
+        self.ClassifyStream = channel.stream_stream(
+                '/alexnet.v1.Classifier/ClassifyStream',
+                request_serializer=protos_dot_classifier__pb2.ClassifyRequest.SerializeToString,
+                response_deserializer=protos_dot_classifier__pb2.ClassifyStreamResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/alexnet.v1.Classifier/GetModel',
                 request_serializer=protos_dot_classifier__pb2.GetModelRequest.SerializeToString,
@@ -54,7 +59,18 @@ class ClassifierServicer:
         answered before it is dropped before it costs the engine anything.
 
         INVALID_ARGUMENT: no photo, or a bad option. RESOURCE_EXHAUSTED: the queue is full, try again.
-        DEADLINE_EXCEEDED: the deadline passed. UNAVAILABLE: the server is starting or stopping.
+        DEADLINE_EXCEEDED: the deadline passed, or no answer could be ready in time, which is said at
+        once. UNAVAILABLE: the server is starting or stopping. The last three carry a
+        google.rpc.RetryInfo when trying again later helps.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClassifyStream(self, request_iterator, context):
+        """Any number of photos over one call, each with its own deadline; answers come as they are ready,
+        in any order, and carry the request's id. A photo that fails does not end the stream. Who sends
+        faster than photos are answered is slowed down by gRPC's flow control.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,6 +90,11 @@ def add_ClassifierServicer_to_server(servicer, server):
                     servicer.Classify,
                     request_deserializer=protos_dot_classifier__pb2.ClassifyRequest.FromString,
                     response_serializer=protos_dot_classifier__pb2.ClassifyResponse.SerializeToString,
+            ),
+            'ClassifyStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ClassifyStream,
+                    request_deserializer=protos_dot_classifier__pb2.ClassifyRequest.FromString,
+                    response_serializer=protos_dot_classifier__pb2.ClassifyStreamResponse.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
@@ -108,6 +129,33 @@ class Classifier:
             '/alexnet.v1.Classifier/Classify',
             protos_dot_classifier__pb2.ClassifyRequest.SerializeToString,
             protos_dot_classifier__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClassifyStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/alexnet.v1.Classifier/ClassifyStream',
+            protos_dot_classifier__pb2.ClassifyRequest.SerializeToString,
+            protos_dot_classifier__pb2.ClassifyStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,13 +6,17 @@ from protos import classifier_pb2 as pb
 
 KINDS = {
     FieldDescriptor.TYPE_BYTES: "bytes",
+    FieldDescriptor.TYPE_INT32: "int32",
     FieldDescriptor.TYPE_FLOAT: "float",
     FieldDescriptor.TYPE_STRING: "string",
     FieldDescriptor.TYPE_UINT32: "uint32",
 }
 
 MESSAGES = {
-    "ClassifyRequest": ["1 bytes image", "2 uint32 top_k", "3 string request_id"],
+    "ClassifyRequest": [
+        "1 bytes image", "2 uint32 top_k", "3 string request_id", "4 uint32 priority",
+        "5 string version", "6 uint32 timeout_ms",
+    ],
     "ClassifyResponse": [
         "1 repeated Prediction predictions",
         "2 ModelVersion model",
@@ -20,8 +24,12 @@ MESSAGES = {
         "4 Timing timing",
         "5 string request_id",
     ],
+    "ClassifyStreamResponse": [
+        "1 string request_id", "2 ClassifyResponse response", "3 Failure failure",
+    ],
+    "Failure": ["1 int32 code", "2 string reason", "3 string message", "4 uint32 retry_after_ms"],
     "Prediction": ["1 uint32 index", "2 string synset", "3 string label", "4 float probability"],
-    "ModelVersion": ["1 string name", "2 string version"],
+    "ModelVersion": ["1 string name", "2 string version", "3 string build"],
     "Image": [
         "1 string format", "2 uint32 width", "3 uint32 height", "4 string mode",
         "5 uint32 orientation",
@@ -30,11 +38,11 @@ MESSAGES = {
         "1 float decode_ms", "2 float queue_ms", "3 float infer_ms", "4 float total_ms",
         "5 uint32 batch_size",
     ],
-    "GetModelRequest": [],
+    "GetModelRequest": ["1 string version"],
     "Model": [
         "1 string name", "2 string version", "3 uint32 classes", "4 uint32 known_classes",
         "5 float top1", "6 float top5", "7 string measured_on", "8 string precision",
-        "9 uint32 crop",
+        "9 uint32 crop", "10 string build", "11 repeated string versions",
     ],
 }  # fmt: skip
 
@@ -61,6 +69,7 @@ def test_the_service_and_its_methods_are_frozen() -> None:
     ]
     assert methods == [
         ("Classify", "ClassifyRequest", "ClassifyResponse", False, False),
+        ("ClassifyStream", "ClassifyRequest", "ClassifyStreamResponse", True, True),
         ("GetModel", "GetModelRequest", "Model", False, False),
     ]
 
