@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alexnet.header import Header
 from alexnet.spec import Preprocess
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -21,6 +22,9 @@ HARD_MAX_PIXELS = 178_956_970
 TILE_QUALITY = 75  # with 4:2:0, as in every file of Tiny ImageNet, by its quantisation tables
 
 _EXIF_ORIENTATION = 0x0112
+# Pillow's four for RGB, and the copies: the canvas of an animation, palette and alpha unfolded.
+# At the peak, measured (tests/unit/test_header.py).
+_BYTES_PER_PIXEL = {"JPEG": 4, "PNG": 12, "WEBP": 22, "GIF": 10, "BMP": 12}
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -82,6 +86,14 @@ def preprocess(data: bytes, spec: Preprocess, max_pixels: int = MAX_PIXELS) -> P
     return Photo(_upright(crop, orientation), form, width, height, mode, orientation)
 
 
+def decoded_bytes(header: Header, spec: Preprocess) -> int:
+    """The most memory that `preprocess` holds at once for the pixels of such a photo."""
+    pixels = header.width * header.height
+    reduction = _reduction(header.format, header.width, header.height, spec)
+    coefficients = 8 * pixels if header.progressive else 0
+    return _BYTES_PER_PIXEL[header.format] * pixels // reduction**2 + coefficients
+
+
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -93,13 +105,17 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageTooLarge(f"the image has more than {max_pixels:,} pixels") from None
     except Exception as error:
         raise InvalidImage(f"the image header cannot be read: {error}") from error
-    width, height = image.size
-    if width * height > max_pixels:
+    check_pixels(*image.size, max_pixels)
+    return image
+
+
+def check_pixels(width: int, height: int, most: int) -> None:
+    """Raises ImageTooLarge."""
+    if width * height > most:
         raise ImageTooLarge(
             f"the image is {width} x {height} = {width * height:,} pixels; "
-            f"at most {max_pixels:,} are accepted"
+            f"at most {most:,} are accepted"
         )
-    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -112,19 +128,25 @@ def _orientation(image: Image.Image) -> int:
 
 def _central_crop(image: Image.Image, spec: Preprocess) -> NDArray[np.uint8]:
     """Resize and crop in one resampling: only the pixels under the crop are read."""
-    # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. The antialiasing filters below
-    # still do the last halving; four times the side of a tile, twice gave other answers than a full
-    # decode for 2 of 60 photos (docs/records/starter_2cpu_2026-11-21.md).
-    least = 4 * spec.tile if spec.tile else 2 * spec.resize
-    if image.format in ("JPEG", "MPO") and min(image.size) >= 2 * least:
-        factor = least / min(image.size)
-        image.draft("RGB", (int(image.width * factor), int(image.height * factor)))
+    reduction = _reduction(image.format, *image.size, spec)
+    if reduction > 1:
+        image.draft("RGB", (image.width // reduction, image.height // reduction))
     picture = _eight_bit(image)
     if spec.tile and min(picture.size) > spec.tile:
         picture = _tile(picture, spec.tile)
     side = min(picture.size) * spec.crop / spec.resize
     size, filtering = (spec.crop, spec.crop), _RESAMPLING[spec.interpolation]
     return np.asarray(_opaque(picture.resize(size, filtering, box=_central(picture, side))))
+
+
+def _reduction(form: str | None, width: int, height: int, spec: Preprocess) -> int:
+    """1, or 2, 4 or 8 where libjpeg decodes at that fraction for a fraction of the cost."""
+    if form not in ("JPEG", "MPO"):
+        return 1
+    # The antialiasing filters still do the last halving; four times the side of a tile: twice gave
+    # other answers than a full decode for 2 of 60 photos (docs/records/starter_2cpu_2026-11-21.md).
+    least = 4 * spec.tile if spec.tile else 2 * spec.resize
+    return next((n for n in (8, 4, 2) if min(width, height) >= n * least), 1)
 
 
 def _tile(picture: Image.Image, side: int) -> Image.Image:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from alexnet.bundle import Bundle
 from server import cpus
 from server.banner import banner
-from server.batcher import Batcher
 from server.config import Config
 from server.decode import Decoder
 from server.faces.http import HttpFace
 from server.faces.rpc import RpcFace
 from server.metrics import Metrics
+from server.opener import Opener
 from server.plane import DataPlane, Limits, State
-from server.repository import Model, load
+from server.policy import VersionPolicy
+from server.repository import Repository
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 class Server:
     """Everything that runs, with the ports it really got."""
 
-    model: Model
     plane: DataPlane
     http: HttpFace
     rpc: RpcFace
@@ -51,36 +50,42 @@ async def serving(config: Config) -> AsyncIterator[Server]:
 
     Raises BundleError for a model that cannot be served, OSError for a port that is taken.
     """
-    threads = config.engine_threads or cpus.available()
-    model = await asyncio.to_thread(_load, config, threads)
     metrics = Metrics(registry())
-    metrics.serving(model.name, model.version, model.artifact.precision, model.engine.name)
     decode_threads = config.decode_threads or cpus.available()
-    spec = model.bundle.manifest.preprocess
-    decoder = Decoder(spec, decode_threads, config.max_image_pixels)
-    batcher = Batcher(model.engine.run, config.max_batch_size, metrics)
-    limits = Limits(
-        config.max_queue_size, config.max_request_bytes, config.request_timeout_ms / 1000
-    )
-    plane = DataPlane(model, decoder, batcher, limits, metrics)
+    decoder = Decoder(decode_threads, config.max_image_pixels, config.priority_levels, metrics)
+    policy = VersionPolicy(config.version_policy, config.version_weights)
+    opener = Opener(config, decoder, metrics)
+    repository = opener.repository = Repository(Path(config.model), policy, opener.open)
+    plane = DataPlane(repository, decoder, limits(config), metrics)
     http = HttpFace(plane, metrics.registry, config.host, config.http_port, config.metrics_port)
     rpc = RpcFace(plane, config.host, config.grpc_port)
+    polling = None
     try:
+        await repository.load()
+        if config.poll_s:
+            polling = asyncio.create_task(repository.poll(config.poll_s), name="poll")
         await rpc.start()
         await http.start()
-        yield Server(model, plane, http, rpc, decode_threads)
+        yield Server(plane, http, rpc, decode_threads)
         await _drain(plane, rpc, config)
     finally:
+        if polling:
+            polling.cancel()
         await rpc.stop(0)
         await http.stop()
-        await batcher.close()
-        decoder.close()
-        model.engine.close()
+        await repository.close()
+        await asyncio.to_thread(decoder.close)
 
 
-def _load(config: Config, threads: int) -> Model:
-    bundle = Bundle.open(Path(config.model))
-    return load(bundle, config.precision, threads, config.max_batch_size)
+def limits(config: Config) -> Limits:
+    return Limits(
+        config.max_queue_size,
+        config.max_request_bytes,
+        config.max_photo_bytes,
+        config.request_timeout_ms / 1000,
+        config.priority_levels,
+        config.default_priority_level or config.priority_levels,
+    )
 
 
 async def _drain(plane: DataPlane, rpc: RpcFace, config: Config) -> None:
@@ -112,7 +117,8 @@ async def run(config: Config) -> None:
         loop.add_signal_handler(number, on_signal, number)
     async with serving(config) as server:
         ports = server.http.http_port, server.rpc.port, server.http.metrics_port
-        print(banner(server.model, config.host, *ports, server.decode_threads), flush=True)
+        served = server.plane.repository.served
+        print(banner(served, config.host, *ports, server.decode_threads), flush=True)
         log.info("ready")
         await stop.wait()
     log.info("stopped")

@@ -1,12 +1,18 @@
 """What the operator reads when the server is up: what is served, how well, and a line to paste."""
 
 from alexnet import __version__
-from server.repository import Model
+from server.served import Served
 
 
 def banner(
-    model: Model, host: str, http_port: int, grpc_port: int, metrics_port: int, decode_threads: int
+    served: list[Served],
+    host: str,
+    http_port: int,
+    grpc_port: int,
+    metrics_port: int,
+    decode_threads: int,
 ) -> str:
+    model = served[-1].model
     manifest, artifact, engine = model.bundle.manifest, model.artifact, model.engine
     accuracy = artifact.accuracy
     # An address that means "every interface" cannot be pasted into curl.
@@ -15,7 +21,7 @@ def banner(
     if accuracy:
         measured = f"top-1 {accuracy.top1:.1%}, top-5 {accuracy.top5:.1%} on {accuracy.data}"
     rows = {
-        "model": f"{model.name} {model.version}",
+        "model": f"{model.name}, " + ", ".join(map(_version, served)),
         "knows": manifest.model.description,
         "accuracy": measured,
         "artifact": f"{artifact.file} on {engine.name}",
@@ -27,3 +33,7 @@ def banner(
     lines = [f"  {name:<9} {value}" for name, value in rows.items()]
     try_it = f"  curl -T photo.jpg http://{shown}:{http_port}/v1/classify"
     return "\n".join(["", f"AlexNet server {__version__}", "", *lines, "", "Try it:", try_it, ""])
+
+
+def _version(served: Served) -> str:
+    return f"version {served.version} ({served.model.version})"

@@ -1,140 +1,213 @@
 """Dynamic batching without a timer.
 
-While the engine runs, photos pile up; when it is free, the next batch is what waited, oldest
-first. A lone photo never waits for company, and under load batches grow by themselves. Who was
-cancelled, or can no longer be answered in time, leaves the queue without reaching the engine.
+While the engine runs, photos pile up; when it is free, the next batch is what waited, in the order
+of the queue, and as large as the earliest deadline in it allows. A lone photo never waits for
+company, and under load batches grow by themselves. Who was cancelled, or can no longer be answered
+in time, leaves the queue without reaching the engine.
+
+The engine's thread takes its next batch itself: it never waits for a busy event loop.
 """
 
-import asyncio
 import logging
+import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.errors import EngineFailure, Expired
+from server.costmodel import CostModel
+from server.errors import EngineFailure, Expired, ServeError, WouldMiss
+from server.job import Inferred, Job
 from server.metrics import Metrics
+from server.queue import FairQueue
 
 log = logging.getLogger(__name__)
+
+# Who waits for company starts this many times the engine's time before the deadline.
+DEADLINE_MARGIN = 1.25
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Inferred:
-    """One photo's row of the engine's answer."""
+class BatchPolicy:
+    """Triton's names and meanings (its model configuration, `dynamic_batching`)."""
 
-    logits: NDArray[np.float32]
-    """(classes,)"""
-    queue: float
-    """Seconds between submission and the start of the batch."""
-    infer: float
-    batch_size: int
-
-
-@dataclass(eq=False)
-class _Entry:
-    crop: NDArray[np.uint8]
-    deadline: float
-    answer: asyncio.Future[Inferred]
-    since: float = field(default_factory=time.monotonic)
+    max_batch_size: int
+    preferred_batch_size: tuple[int, ...] = ()
+    """The largest that can be filled is taken; if none can, whatever waits."""
+    max_queue_delay_s: float = 0.0
+    """How long the oldest may wait for a preferred size, or for a full batch."""
+    priority_levels: int = 1
 
 
 class Batcher:
-    """One engine, one thread for it, one queue. Every entry is answered exactly once."""
+    """One engine, one thread for it, one queue. Every job is settled exactly once."""
 
-    def __init__(self, run: Run, max_batch_size: int, metrics: Metrics):
-        self._run, self._max, self._metrics = run, max_batch_size, metrics
-        self._queue: deque[_Entry] = deque()
-        self._running: list[_Entry] = []
-        self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._task = asyncio.create_task(self._serve(), name="batcher")
+    def __init__(
+        self,
+        run: Run,
+        policy: BatchPolicy,
+        costs: CostModel,
+        metrics: Metrics,
+        executed: Callable[[list[Job], float], None] = lambda jobs, seconds: None,
+    ):
+        self._run, self._policy, self._costs = run, policy, costs
+        self._metrics, self._executed = metrics, executed
+        self._waiting = FairQueue(policy.priority_levels)
+        self._running: list[Job] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self.busy_until = 0.0
+        """When the batch in the engine should be ready; a time of time.monotonic."""
         self.failures = 0
         """Runs of the engine that failed in a row."""
         self.last_failure = 0.0
         """A time of time.monotonic."""
+        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+        self._thread.start()
 
     def __len__(self) -> int:
         """Photos waiting for the engine."""
-        return len(self._queue)
+        return len(self._waiting)
 
-    async def infer(self, crop: NDArray[np.uint8], deadline: float) -> Inferred:
-        """Waits for the engine's answer; `deadline` is a time of time.monotonic.
+    def submit(self, job: Job) -> None:
+        """From any thread. The answer or a ServeError comes to `job.answer`."""
+        with self._changed:
+            if self._closed:
+                job.loop.call_soon_threadsafe(job.answer.cancel)
+            elif not job.answer.done():
+                self._waiting.push(job)
+                self._changed.notify()
 
-        Raises Expired or EngineFailure.
-        """
-        entry = _Entry(crop, deadline, asyncio.get_running_loop().create_future())
-        self._queue.append(entry)
-        self._arrived.set()
-        return await entry.answer
+    def remove(self, job: Job) -> bool:
+        """Takes the job out of the queue; False when it is not, or no longer, in it."""
+        with self._changed:
+            return self._waiting.remove(job)
 
-    async def close(self) -> None:
-        """Stops; who has no answer yet is cancelled. Drain first: see DataPlane.drain."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        for entry in (*self._running, *self._queue):
-            entry.answer.cancel()
-        self._thread.shutdown()
+    def around(self, level: int, deadline: float) -> tuple[list[Job], list[Job]]:
+        with self._changed:
+            return self._waiting.around(level, deadline)
 
-    async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
+    def close(self) -> None:
+        """Ends after the run under way; who waits then is cancelled. See DataPlane.drain."""
+        with self._changed:
+            self._closed = True
+            left = [self._waiting.pop() for _ in range(len(self._waiting))]
+            self._changed.notify()
+        for job in left:
+            job.loop.call_soon_threadsafe(job.answer.cancel)
+        self._thread.join()
+
+    def _serve(self) -> None:
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while batch := self._next_batch():
-                self._running = batch
-                start = time.monotonic()
-                crops = [entry.crop for entry in batch]
-                try:
-                    logits = await loop.run_in_executor(self._thread, self._execute, crops)
-                except Exception:
-                    self.failures += 1
-                    self.last_failure = time.monotonic()
-                    log.exception("the engine failed on a batch of %d", len(batch))
-                    _answer_all(batch, EngineFailure())
-                    continue
-                self.failures = 0
-                self._metrics.executed(len(batch))
-                infer = time.monotonic() - start
-                for entry, row in zip(batch, logits, strict=True):
-                    if entry.answer.done():
-                        continue
-                    if np.isfinite(row).all():
-                        queued = start - entry.since
-                        entry.answer.set_result(Inferred(row, queued, infer, len(batch)))
-                    else:  # its batch-mates need not suffer
-                        log.error("the engine gave logits that are not finite")
-                        entry.answer.set_exception(EngineFailure())
+            with self._changed:
+                while not self._closed and not self._ripe():
+                    self._changed.wait(self._patience())
+                if self._closed:
+                    return
+                batch = self._next_batch(time.monotonic())
+                self.busy_until = time.monotonic() + self._costs.infer_s(len(batch))
+            if batch:
+                self._settle(batch)
+                self.busy_until = 0.0
 
-    def _next_batch(self) -> list[_Entry]:
-        batch: list[_Entry] = []
+    def _ripe(self) -> bool:
+        return bool(self._waiting) and self._patience() == 0
+
+    def _patience(self) -> float | None:
+        """Seconds for which a fuller batch is worth waiting; None while nobody is there."""
+        policy, waiting = self._policy, len(self._waiting)
+        if not waiting:
+            return None
+        enough = min(policy.preferred_batch_size, default=policy.max_batch_size)
+        if policy.max_queue_delay_s == 0 or waiting >= enough:
+            return 0
         now = time.monotonic()
-        while self._queue and len(batch) < self._max:
-            entry = self._queue.popleft()
-            if entry.deadline <= now:
-                self._metrics.dropped.labels("expired").inc()
-                if not entry.answer.done():  # who waits gives up at the same moment
-                    entry.answer.set_exception(Expired("the deadline passed while waiting"))
-            elif entry.answer.done():
-                self._metrics.dropped.labels("cancelled").inc()
-            else:
-                batch.append(entry)
+        first = self._waiting.peek()
+        ends = min(
+            self._waiting.oldest + policy.max_queue_delay_s,
+            first.deadline - DEADLINE_MARGIN * self._costs.infer_s(waiting),
+        )
+        return max(0.0, ends - now)
+
+    def _next_batch(self, now: float) -> list[Job]:
+        """The next jobs in order that can all be answered by the earliest deadline among them.
+
+        Whoever could be answered only in a batch so small that it holds up the others is refused.
+        """
+        waiting, costs = self._waiting, self._costs
+        target = self._target(len(waiting))
+        worthwhile = min(target, costs.efficient_size)
+        batch: list[Job] = []
+        room = target
+        while waiting and len(batch) < room:
+            job = waiting.peek()
+            if job.answer.done():
+                waiting.pop()
+                continue
+            fits = costs.largest(room, job.deadline - now)
+            if fits <= len(batch) and batch:
+                break  # it would be late in this batch, and may lead the next
+            waiting.pop()
+            if fits < min(worthwhile, len(batch) + 1 + len(waiting)):
+                self._refuse(job, now)
+                continue
+            batch.append(job)
+            room = min(room, fits)
         return batch
 
-    def _execute(self, crops: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """On the engine's thread. A wrong number of rows must not pair answers wrongly."""
-        logits = self._run(np.stack(crops))
-        if len(logits) != len(crops):
-            raise RuntimeError(f"{len(logits)} rows came back for {len(crops)} photos")
-        return logits
+    def _target(self, waiting: int) -> int:
+        most = min(waiting, self._policy.max_batch_size)
+        return max((p for p in self._policy.preferred_batch_size if p <= most), default=most)
+
+    def _refuse(self, job: Job, now: float) -> None:
+        error: ServeError
+        if job.deadline <= now:
+            error = Expired("the deadline passed while waiting for the engine")
+        else:
+            error = WouldMiss("the deadline is too near to be met by the next batch")
+        self._metrics.dropped.labels(error.reason).inc()
+        job.fail(error)
+
+    def _settle(self, batch: list[Job]) -> None:
+        start = time.monotonic()
+        try:
+            crops = np.stack([job.crop for job in batch])  # type: ignore[misc] # decoded by now
+            logits = self._run(crops)
+            if len(logits) != len(batch):  # must not pair answers wrongly
+                raise RuntimeError(f"{len(logits)} rows came back for {len(batch)} photos")
+        except Exception:
+            self.failures += 1
+            self.last_failure = time.monotonic()
+            log.exception("the engine failed on a batch of %d", len(batch))
+            for job in batch:
+                job.fail(EngineFailure())
+            return
+        self.failures = 0
+        now = time.monotonic()
+        finite: NDArray[np.bool_] = np.isfinite(logits).all(axis=1)
+        if not finite.all():
+            log.error("the engine gave logits that are not finite")
+        for job in batch:
+            job.infer_started, job.inferred = start, now
+        answers = [
+            (job, Inferred(row, len(batch)) if fine else None)
+            for job, row, fine in zip(batch, logits, finite, strict=True)
+        ]
+        # All in one wake-up of the loop; there is one loop, and a batch does not mix any.
+        batch[0].loop.call_soon_threadsafe(_answer, answers)
+        self._costs.ran(len(batch), now - start)
+        self._executed(batch, now - start)
 
 
-def _answer_all(batch: list[_Entry], error: Exception) -> None:
-    for entry in batch:
-        if not entry.answer.done():
-            entry.answer.set_exception(error)
+def _answer(answers: list[tuple[Job, Inferred | None]]) -> None:
+    for job, inferred in answers:
+        if job.answer.done():
+            continue
+        if inferred is None:  # its batch-mates need not suffer
+            job.answer.set_exception(EngineFailure())
+        else:
+            job.answer.set_result(inferred)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet import __version__
+from server.policy import VersionPolicy
 
 PREFIX = "ALEXNET_"
 
@@ -49,14 +50,57 @@ _PORT = (lambda value: 0 <= value <= 65535, "lie between 0 and 65535 (0 picks a 
 _TEXT = (lambda value: bool(value), "not be empty")
 
 
+def _read_by(read: Callable[[str], object], must: str) -> tuple[Callable[[Any], bool], str]:
+    """Text that `read` takes without ValueError."""
+
+    def check(value: str) -> bool:
+        try:
+            read(value)
+        except ValueError:
+            return False
+        return True
+
+    return check, must
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """`8,16` -> (8, 16); raises ValueError."""
+    return tuple(int(size) for size in text.split(",")) if text else ()
+
+
+_SHARES = _read_by(lambda text: VersionPolicy(weights=text), "be shares of versions: 1=90,2=10")
+_VERSIONS = _read_by(VersionPolicy, "be latest, latest:N, all, or versions: 1,3")
+
+
 @dataclass(frozen=True)
 class Config:
     model: str = _option(
-        "models/starter.tar.xz", "model", "the bundle to serve: a directory or a .tar.xz", *_TEXT
-    )
+        "models/starter.tar.xz", "model",
+        "the bundle to serve (a directory or a .tar.xz), or a folder of versions: 1/, 2.tar.xz",
+        *_TEXT,
+    )  # fmt: skip
     precision: str = _option(
         "auto", "model", "artifact of the bundle: auto (the fastest), int8 or fp32",
         *_one_of("auto", "int8", "fp32"),
+    )  # fmt: skip
+    version_policy: str = _option(
+        "latest", "model", "versions to serve: latest, latest:N, all, or 1,3", *_VERSIONS
+    )
+    version_weights: str = _option(
+        "", "model", "shares of requests that name no version: 1=90,2=10; else the latest gets all",
+        *_SHARES,
+    )  # fmt: skip
+    poll_s: float = _option(
+        0.0, "model", "look for new versions so often; 0 is never", *_at_least(0)
+    )
+    repository_control: str = _option(
+        "off", "model", "who may load and unload versions: off, local (this machine) or open",
+        *_one_of("off", "local", "open"),
+    )  # fmt: skip
+    cache_dir: str = _option(
+        "~/.cache/alexnet", "model",
+        "where calibrations are kept from one start to the next; empty: nowhere",
+        lambda _: True, "be text",
     )  # fmt: skip
     host: str = _option(
         "127.0.0.1", "address", "address to listen on; 0.0.0.0 opens it to the network", *_TEXT
@@ -73,6 +117,20 @@ class Config:
     max_batch_size: int = _option(
         32, "speed", "photos in one run of the engine, at most", *_at_least(1)
     )
+    preferred_batch_size: str = _option(
+        "", "speed", "sizes that the engine likes: 8,16; the largest that can be filled is taken",
+        *_read_by(sizes, "be sizes: 8,16"),
+    )  # fmt: skip
+    max_queue_delay_microseconds: int = _option(
+        0, "speed", "how long a photo may wait for a fuller batch", *_at_least(0)
+    )
+    priority_levels: int = _option(
+        1, "speed", "priorities that requests may name, 1 the highest; each gets four times the "
+        "share of the next", lambda value: 1 <= value <= 8, "lie between 1 and 8",
+    )  # fmt: skip
+    default_priority_level: int = _option(
+        0, "speed", "of requests that name none; 0 is the lowest", *_at_least(0)
+    )
     max_queue_size: int = _option(
         256, "limits", "requests under way, at most; the next is refused at once (429)",
         *_at_least(1),
@@ -80,6 +138,10 @@ class Config:
     max_request_bytes: int = _option(
         20_000_000, "limits", "bytes of an upload, at most (413)", *_at_least(1)
     )
+    max_photo_bytes: int = _option(
+        1_000_000_000, "limits", "bytes of all photos under way, encoded and decoded (429)",
+        *_at_least(1),
+    )  # fmt: skip
     max_image_pixels: int = _option(
         50_000_000, "limits", "width x height, at most (413, before anything is decoded)",
         lambda value: 1 <= value <= 178_956_970, "lie between 1 and 178956970",
@@ -108,6 +170,8 @@ class Config:
             for f in fields(self)
             if not f.metadata["check"](getattr(self, f.name))
         ]
+        if self.default_priority_level > self.priority_levels:
+            wrong.append("default_priority_level must not be above priority_levels")
         if wrong:
             raise ConfigError("\n".join(wrong))
 

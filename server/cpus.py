@@ -17,3 +17,12 @@ def available(quota: Path = CGROUP_V2) -> int:
     except (OSError, ValueError):  # no cgroup v2: the mask alone counts
         pass
     return max(1, cpus)
+
+
+def name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """As the processor calls itself; empty when it does not say."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")

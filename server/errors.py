@@ -7,7 +7,9 @@
     ├── TooLarge          too many bytes or pixels                         caller
     ├── NotFound          no such model or path                            caller
     ├── Expired           the deadline passed                              caller's deadline
+    ├── WouldMiss         no answer could be ready in time: said at once   load; retry later
     ├── Overloaded        the queue is full: refused at once               load; retry later
+    ├── Disabled          the operator has not switched this on            operator
     ├── NotReady          starting or stopping                             lifecycle; retry
     └── EngineFailure     the engine failed; the log has the traceback     us
 
@@ -18,6 +20,8 @@ error code in JSON and the label in metrics; each face maps it to its protocol i
 
 class ServeError(Exception):
     reason = "internal"
+    retry_after_s: float | None = None
+    """Asking again is worth while after so long; None when it is not."""
 
 
 class BadRequest(ServeError):
@@ -44,12 +48,24 @@ class Expired(ServeError):
     reason = "expired"
 
 
+class WouldMiss(ServeError):
+    reason = "would_miss_deadline"
+
+    def __init__(self, message: str, retry_after_s: float | None = None):
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Overloaded(ServeError):
     reason = "overloaded"
 
     def __init__(self, message: str, retry_after_s: float):
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Disabled(ServeError):
+    reason = "disabled"
 
 
 class NotReady(ServeError):

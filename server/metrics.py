@@ -4,8 +4,8 @@
 names and in its units, so that existing dashboards and autoscaling rules go on working.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter as Counts
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,21 +17,12 @@ from prometheus_client import (
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from server.statistics import Duration, Statistics, Timing
+
 STAGES = ("decode", "queue", "infer", "total")
 # 0.5 ms to 8 s, a factor of two apart.
 SECONDS = tuple(0.0005 * 2**i for i in range(15))
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds that one photo spent in each stage, and the photos it shared the engine with."""
-
-    decode: float
-    queue: float
-    infer: float
-    total: float
-    batch_size: int
 
 
 class Metrics:
@@ -41,24 +32,24 @@ class Metrics:
         self.registry = registry
         self.requests = Counter(
             "alexnet_requests",
-            "Photos by the protocol they came in on and what became of them.",
-            ("face", "outcome"),
+            "Requests by the protocol they came in on, what became of them, and the version.",
+            ("face", "outcome", "version"),
             registry=registry,
         )
         self.seconds = Histogram(
             "alexnet_request_duration_seconds",
-            "Time of classified photos by stage.",
-            ("stage",),
+            "Time of answered photos by stage.",
+            ("stage", "version"),
             buckets=SECONDS,
             registry=registry,
         )
         self.batch = Histogram(
-            "alexnet_batch_size", "Photos in each run of the engine.",
+            "alexnet_batch_size", "Photos in each run of the engine.", ("version",),
             buckets=BATCHES, registry=registry,
         )  # fmt: skip
         self.dropped = Counter(
             "alexnet_dropped",
-            "Photos that left the queue before they cost the engine anything.",
+            "Photos that left a queue before they cost the engine anything.",
             ("reason",),
             registry=registry,
         )
@@ -68,100 +59,120 @@ class Metrics:
         self.model = Gauge(
             "alexnet_model_info",
             "What is served.",
-            ("name", "version", "precision", "engine"),
+            ("name", "version", "build", "precision", "engine"),
             registry=registry,
         )
+        self.drift = Gauge(
+            "alexnet_costmodel_drift_ratio",
+            "What a stage takes now by what it took at calibration; pace is all that is not in it.",
+            ("stage", "version"),
+            registry=registry,
+        )
+        self._drifts: Counts[tuple[str, str]] = Counts()
         self._in_flight = Gauge(
             "alexnet_requests_in_flight", "Requests admitted and not answered.", registry=registry
         )
+        self._held = Gauge(
+            "alexnet_photo_bytes", "Memory that admitted photos are counted with.",
+            registry=registry,
+        )  # fmt: skip
         self._queued = Gauge(
-            "alexnet_queue_photos", "Decoded photos waiting for the engine.", registry=registry
-        )
+            "alexnet_queue_photos", "Photos waiting, by what they wait for.", ("stage",),
+            registry=registry,
+        )  # fmt: skip
         self._triton = TritonCounters()
         registry.register(self._triton)
-
-    def serving(self, name: str, version: str, precision: str, engine: str) -> None:
-        self.model.labels(name, version, precision, engine).set(1)
-        self._triton.labels = {"model": name, "version": version}
 
     def watch(
         self,
         ready: Callable[[], bool],
         in_flight: Callable[[], int],
-        queued: Callable[[], int],
+        held: Callable[[], int],
+        queued: Mapping[str, Callable[[], int]],
     ) -> None:
         """Gauges are asked when scraped: they cannot drift from the truth."""
         self._ready.set_function(ready)
         self._in_flight.set_function(in_flight)
-        self._queued.set_function(queued)
-        self._triton.pending = in_flight
+        self._held.set_function(held)
+        for stage, photos in queued.items():
+            self._queued.labels(stage).set_function(photos)
 
-    def classified(self, face: str, timing: Timing) -> None:
-        self.requests.labels(face, "ok").inc()
+    def statistics(self, model: str, version: str) -> Statistics:
+        """The counts of a version; they outlive an exchange of its weights, as counters must."""
+        return self._triton.counted.setdefault((model, version), Statistics())
+
+    def serving(self, info: Sequence[str], drift: Mapping[str, Callable[[], float]]) -> None:
+        """A version is served from now on: `info` is the labels of alexnet_model_info."""
+        version = info[1]
+        self.model.labels(*info).inc()
+        for stage, ratio in drift.items():
+            self.drift.labels(stage, version).set_function(ratio)
+            self._drifts[version, stage] += 1
+
+    def retired(self, info: Sequence[str]) -> None:
+        """What asked it for gauges is let go, unless its successor has taken them over."""
+        self.model.labels(*info).dec()
+        for version, stage in [key for key in self._drifts if key[0] == info[1]]:
+            self._drifts[version, stage] -= 1
+            if self._drifts[version, stage] == 0:
+                self.drift.remove(stage, version)
+
+    def answered(self, face: str, version: str, timings: Sequence[Timing]) -> None:
+        self.requests.labels(face, "ok", version).inc()
         for stage in STAGES:
-            self.seconds.labels(stage).observe(getattr(timing, stage))
-        self._triton.success(timing)
+            histogram = self.seconds.labels(stage, version)
+            for timing in timings:
+                histogram.observe(getattr(timing, stage))
 
-    def failed(self, face: str, reason: str) -> None:
-        self.requests.labels(face, reason).inc()
-        self._triton.failure(reason)
-
-    def executed(self, batch_size: int) -> None:
-        self.batch.observe(batch_size)
-        self._triton.executions += 1
+    def failed(self, face: str, reason: str, version: str) -> None:
+        self.requests.labels(face, reason, version).inc()
 
 
 # Our reasons in Triton's words; any other is OTHER.
 TRITON_REASONS = {
     "overloaded": "REJECTED",
     "expired": "REJECTED",
+    "would_miss_deadline": "REJECTED",
     "cancelled": "CANCELED",
     "engine": "BACKEND",
 }
+
+_TRITON: tuple[tuple[str, str, Callable[[Statistics], float]], ...] = (
+    ("request_success", "Requests answered.", lambda s: s.success.count),
+    ("pending_request_count", "Requests under way.", lambda s: s.pending),
+    ("count", "Photos answered.", lambda s: s.photos),
+    ("exec_count", "Runs of the engine.", lambda s: s.executions),
+    ("request_duration_us", "Summed time of requests.", lambda s: _us(s.success)),
+    ("queue_duration_us", "Summed time in the queue.", lambda s: _us(s.queue)),
+    ("compute_input_duration_us", "Summed time of decoding.", lambda s: _us(s.decode)),
+    ("compute_infer_duration_us", "Summed time in the engine.", lambda s: _us(s.infer)),
+    ("compute_output_duration_us", "Summed time of ranking.", lambda s: _us(s.output)),
+)
 
 
 class TritonCounters(Collector):
     """Triton's metrics.md: counters whose names lack the `_total` that prometheus_client adds."""
 
     def __init__(self) -> None:
-        self.labels: dict[str, str] = {}
-        self.pending: Callable[[], int] = lambda: 0
-        self.executions = 0
-        self._successes = 0
-        self._failures = dict.fromkeys(("REJECTED", "CANCELED", "BACKEND", "OTHER"), 0)
-        self._seconds = dict.fromkeys(STAGES, 0.0)
-
-    def success(self, timing: Timing) -> None:
-        self._successes += 1
-        for stage in STAGES:
-            self._seconds[stage] += getattr(timing, stage)
-
-    def failure(self, reason: str) -> None:
-        self._failures[TRITON_REASONS.get(reason, "OTHER")] += 1
+        self.counted: dict[tuple[str, str], Statistics] = {}
+        """(model, version) -> its counts"""
 
     def collect(self) -> Iterator[Metric]:
-        if not self.labels:
-            return
-        yield self._metric("request_success", "Photos classified.", self._successes)
-        failures = Metric("nv_inference_request_failure", "Photos not classified.", "unknown")
-        for reason, count in self._failures.items():
-            labels = {**self.labels, "reason": reason}
-            failures.add_sample("nv_inference_request_failure", labels, count)
+        for name, text, value in _TRITON:
+            metric = Metric(f"nv_inference_{name}", text, "unknown")
+            for (model, version), counts in self.counted.items():
+                metric.add_sample(metric.name, {"model": model, "version": version}, value(counts))
+            yield metric
+        failures = Metric("nv_inference_request_failure", "Requests not answered.", "unknown")
+        for (model, version), counts in self.counted.items():
+            reasons = dict.fromkeys(("REJECTED", "CANCELED", "BACKEND", "OTHER"), 0)
+            for reason, count in counts.reasons.items():
+                reasons[TRITON_REASONS.get(reason, "OTHER")] += count
+            for reason, count in reasons.items():
+                labels = {"model": model, "version": version, "reason": reason}
+                failures.add_sample(failures.name, labels, count)
         yield failures
-        yield self._metric("count", "Photos that went through the engine.", self._successes)
-        yield self._metric("exec_count", "Runs of the engine.", self.executions)
-        yield self._metric("pending_request_count", "Requests under way.", self.pending())
-        durations = (
-            ("request", "total"),
-            ("queue", "queue"),
-            ("compute_input", "decode"),
-            ("compute_infer", "infer"),
-        )
-        for name, stage in durations:
-            microseconds = round(self._seconds[stage] * 1e6)
-            yield self._metric(f"{name}_duration_us", f"Summed {stage} time.", microseconds)
 
-    def _metric(self, name: str, text: str, value: float) -> Metric:
-        metric = Metric(f"nv_inference_{name}", text, "unknown")
-        metric.add_sample(metric.name, self.labels, value)
-        return metric
+
+def _us(duration: Duration) -> int:
+    return round(duration.ns / 1000)

@@ -4,17 +4,23 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.header import read_header
 from alexnet.labels import Label
 from alexnet.postprocess import softmax, top_k
-from alexnet.preprocess import Photo
-from server.batcher import Batcher
+from alexnet.preprocess import Photo, decoded_bytes
 from server.decode import Decoder
 from server.errors import BadImage, BadRequest, Expired, NotReady, Overloaded, ServeError, TooLarge
+from server.forecast import jittered
+from server.job import Job
 from server.metrics import Metrics, Timing
-from server.repository import Model
+from server.repository import Repository
+from server.served import Outcome, Served
 
 DEFAULT_TOP_K = 5
 FAILURES_UNTIL_NOT_READY = 3
@@ -31,7 +37,11 @@ class State(Enum):
 class Limits:
     max_queue_size: int
     max_request_bytes: int
+    max_photo_bytes: int
+    """Encoded and decoded, of all that are admitted."""
     request_timeout_s: float
+    priority_levels: int = 1
+    default_priority_level: int = 1
 
 
 @dataclass(frozen=True)
@@ -46,16 +56,27 @@ class Classification:
     predictions: list[Prediction]
     photo: Photo
     timing: Timing
+    served: Served
 
 
-@dataclass(frozen=True)
+@dataclass
 class Admission:
-    """The right to one photo's worth of work; what happens to it is counted once."""
+    """The right to one request's worth of work; what happens to it is counted once."""
 
     face: str
+    model: str
+    """The name that was asked for: several share an engine."""
+    served: Served
     start: float
     deadline: float
     """A time of time.monotonic, like `start`."""
+    level: int
+    uploaded: bool = False
+    """Its upload was counted before it was read."""
+    held: int = 0
+    """Bytes that its photos are counted with."""
+    timings: list[Timing] = field(default_factory=list)
+    """Of the photos that were answered."""
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
@@ -69,60 +90,81 @@ class Admission:
 
 
 class DataPlane:
-    def __init__(
-        self, model: Model, decoder: Decoder, batcher: Batcher, limits: Limits, metrics: Metrics
-    ):
-        self.model, self.limits = model, limits
+    def __init__(self, repository: Repository, decoder: Decoder, limits: Limits, metrics: Metrics):
+        self.repository, self.limits = repository, limits
         self.state = State.SERVING
-        self._decoder, self._batcher, self._metrics = decoder, batcher, metrics
-        self._in_flight = 0
+        self._decoder, self._metrics = decoder, metrics
+        self._in_flight = self._held = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._seconds_each = 0.0  # between two answers while busy, smoothed
-        self._last_answer = 0.0
-        metrics.watch(lambda: self.ready, lambda: self._in_flight, lambda: len(batcher))
+        queued = {
+            "decode": lambda: len(decoder),
+            "infer": lambda: sum(len(served.batcher) for served in repository.served),
+        }
+        metrics.watch(lambda: self.ready, lambda: self._in_flight, lambda: self._held, queued)
 
     @property
     def ready(self) -> bool:
-        """For probes and load balancers.
-
-        An engine that keeps failing is not ready either, until it has had a pause: a balancer that
-        sends nothing to who is not ready would never find out that it works again.
-        """
-        failing = self._batcher.failures >= FAILURES_UNTIL_NOT_READY
-        paused = time.monotonic() - self._batcher.last_failure > FAILURE_PAUSE_S
-        return self.state is State.SERVING and (paused or not failing)
+        """For probes and load balancers."""
+        served = self.repository.served
+        return self.state is State.SERVING and bool(served) and all(map(_works, served))
 
     @contextmanager
     def admit(
-        self, face: str, timeout_s: float | None = None, form: Admission | None = None
+        self,
+        face: str,
+        timeout_s: float | None = None,
+        *,
+        priority: int | None = None,
+        version: str = "",
+        model: str = "",
+        upload_bytes: int | None = None,
+        form: Admission | None = None,
     ) -> Iterator[Admission]:
-        """One photo's place, held while the block runs; errors inside it are counted.
+        """A request's place, held while the block runs; errors inside it are counted.
 
-        Enter it before the photo is read from the network: memory is bounded by it too. Raises
-        Overloaded at once when every place is taken, and Expired for a timeout of zero. A photo
-        of a `form` that was admitted shares its deadline, and a stopping server still takes it.
+        Enter it before a photo is read from the network, with what it may have as `upload_bytes`:
+        memory is bounded by it too, and who has no chance to be answered in time need not upload.
+        Raises Overloaded or WouldMiss at once then, Expired for a timeout of zero, NotFound for a
+        version that is not served. A photo of a `form` that was admitted shares its deadline,
+        and a stopping server still takes it.
         """
+        start = time.monotonic()
         try:
             self._check_place(form)
-            start = time.monotonic()
-            deadline = form.deadline if form else start + self._timeout(timeout_s)
-            admission = Admission(face, start, deadline)
+            served = form.served if form else self.repository.pick(version)
         except ServeError as error:
-            self._metrics.failed(face, error.reason)
+            self._metrics.failed(face, error.reason, "")
             raise
-        with self.hold():
-            try:
+        model = model or served.model.name
+        statistics = served.statistics[model]
+        statistics.pending += 1
+        admission = Admission(face, model, served, start, start, level=1)
+        try:
+            with self.hold(), served.in_use():
+                if form:
+                    admission.deadline, admission.level = form.deadline, form.level
+                else:
+                    admission.deadline = start + self._timeout(timeout_s)
+                    admission.level = self._level(priority)
+                if upload_bytes is not None:
+                    self._reserve(admission, upload_bytes)
+                    admission.uploaded = True
+                    served.forecast.check(admission.level, start, admission.deadline)
                 yield admission
-            except ServeError as error:
-                self._metrics.failed(face, error.reason)
-                raise
-            except asyncio.CancelledError:
-                self._metrics.failed(face, "cancelled")
-                raise
-            except Exception:
-                self._metrics.failed(face, "internal")
-                raise
+        except BaseException as error:
+            reason = "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"
+            reason = error.reason if isinstance(error, ServeError) else reason
+            self._metrics.failed(face, reason, served.version)
+            statistics.failed(time.monotonic() - start, reason)
+            raise
+        else:
+            if timings := admission.timings:
+                self._metrics.answered(face, served.version, timings)
+                statistics.answered(timings, time.monotonic() - start)
+        finally:
+            statistics.pending -= 1
+            self._held -= admission.held
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -136,31 +178,41 @@ class DataPlane:
             if self._in_flight == 0:
                 self._idle.set()
 
+    async def infer(self, source: bytes | NDArray[np.uint8], admission: Admission) -> Outcome:
+        """A photo, or the crop of one: (crop, crop, 3). Raises a ServeError; nothing else is the
+        caller's doing."""
+        served = admission.served
+        job = Job(admission.start, admission.deadline, admission.level, model=admission.model)
+        if isinstance(source, bytes):
+            self._check_size(source)
+            job.image, job.header = source, read_header(source)
+            spec = served.model.bundle.manifest.preprocess
+            size = 0 if admission.uploaded else len(source)
+            if job.header:
+                self._decoder.check(job.header)
+                size += decoded_bytes(job.header, spec)
+            self._reserve(admission, size)
+        else:
+            job.crop = source
+        async with admission.in_time():
+            outcome = await served.infer(job)
+        admission.timings.append(outcome.timing)
+        return outcome
+
     async def classify(
         self, image: bytes, admission: Admission, k: int | None = None
     ) -> Classification:
         """Raises a ServeError; nothing else is the caller's doing."""
-        k = self._checked_k(k)
-        self._check_size(image)
-        async with admission.in_time():
-            started = time.monotonic()
-            photo = await self._decoder.decode(image)
-            decoded = time.monotonic()
-            inferred = await self._batcher.infer(photo.crop, admission.deadline)
-        ranked = top_k(softmax(inferred.logits), k)
-        labels = self.model.bundle.labels
-        predictions = [Prediction(r.index, labels[r.index], r.probability) for r in ranked]
-        now = time.monotonic()
-        self._answered(now)
-        timing = Timing(
-            decode=decoded - started,
-            queue=inferred.queue,
-            infer=inferred.infer,
-            total=now - admission.start,
-            batch_size=inferred.batch_size,
-        )
-        self._metrics.classified(admission.face, timing)
-        return Classification(predictions, photo, timing)
+        served = admission.served
+        k = checked_k(k, served.model.classes)
+        outcome = await self.infer(image, admission)
+        labels = served.model.bundle.labels
+        predictions = [
+            Prediction(r.index, labels[r.index], r.probability)
+            for r in top_k(softmax(outcome.logits), k)
+        ]
+        assert outcome.photo is not None  # it was one
+        return Classification(predictions, outcome.photo, outcome.timing, served)
 
     async def drain(self, timeout_s: float) -> bool:
         """Admits nobody any more and waits for who was admitted; False if some are left."""
@@ -173,25 +225,38 @@ class DataPlane:
             return False
         return True
 
+    def too_large(self, size: int | None = None) -> TooLarge:
+        upload = f"the upload has {size:,} bytes" if size else "the upload is too large"
+        return TooLarge(f"{upload}; at most {self.limits.max_request_bytes:,} are accepted")
+
     def _check_place(self, form: Admission | None) -> None:
         if self.state is State.STOPPING and form is None:
             raise NotReady("the server is stopping")
         others = self._in_flight - (form is not None)  # the form's own place is for its photos
         if others >= self.limits.max_queue_size:
+            backlog_s = max((s.forecast.backlog_s() for s in self.repository.served), default=0)
             raise Overloaded(
                 f"all {self.limits.max_queue_size} places are taken; try again later",
-                retry_after_s=max(0.1, self._in_flight * self._seconds_each),
+                retry_after_s=jittered(backlog_s),
             )
+
+    def _reserve(self, admission: Admission, size: int) -> None:
+        """Counts so many bytes until the request is answered. A request that is alone always has
+        room: its own limits bound it."""
+        others, most = self._held - admission.held, self.limits.max_photo_bytes
+        if others and self._held + size > most:
+            raise Overloaded(
+                f"the photos under way hold {self._held:,} of {most:,} bytes; try again later",
+                retry_after_s=jittered(admission.served.forecast.backlog_s()),
+            )
+        self._held += size
+        admission.held += size
 
     def _check_size(self, image: bytes) -> None:
         if not image:
             raise BadImage("the image is empty (0 bytes)")
         if len(image) > self.limits.max_request_bytes:
             raise self.too_large(len(image))
-
-    def too_large(self, size: int | None = None) -> TooLarge:
-        upload = f"the upload has {size:,} bytes" if size else "the upload is too large"
-        return TooLarge(f"{upload}; at most {self.limits.max_request_bytes:,} are accepted")
 
     def _timeout(self, timeout_s: float | None) -> float:
         if timeout_s is None:
@@ -200,16 +265,26 @@ class DataPlane:
             raise Expired("the deadline passed before the request arrived")
         return timeout_s
 
-    def _checked_k(self, k: int | None) -> int:
-        classes = self.model.classes
-        if k is None:
-            return min(DEFAULT_TOP_K, classes)
-        if not 1 <= k <= classes:
-            raise BadRequest(f"top_k must lie between 1 and {classes}, not {k}")
-        return k
+    def _level(self, priority: int | None) -> int:
+        levels = self.limits.priority_levels
+        if priority is None:
+            return self.limits.default_priority_level
+        if not 1 <= priority <= levels:
+            raise BadRequest(f"priority must lie between 1, the highest, and {levels}")
+        return priority
 
-    def _answered(self, now: float) -> None:
-        """Learns how long an answer takes while answers follow each other."""
-        gap = min(now - self._last_answer, 1.0)
-        self._seconds_each += 0.05 * (gap - self._seconds_each)
-        self._last_answer = now
+
+def checked_k(k: int | None, classes: int) -> int:
+    """Raises BadRequest; 5 unless told, or all classes of a model that has fewer."""
+    if k is None:
+        return min(DEFAULT_TOP_K, classes)
+    if not 1 <= k <= classes:
+        raise BadRequest(f"top_k must lie between 1 and {classes}, not {k}")
+    return k
+
+
+def _works(served: Served) -> bool:
+    """An engine that keeps failing is not ready, until it has had a pause: a balancer that sends
+    nothing to who is not ready would never find out that it works again."""
+    failing = served.batcher.failures >= FAILURES_UNTIL_NOT_READY
+    return not failing or time.monotonic() - served.batcher.last_failure > FAILURE_PAUSE_S

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,17 @@ from alexnet.labels import Label, Labels
 from alexnet.manifest import Artifact, File, Manifest, ModelName, Provenance, Tensor
 from alexnet.spec import Preprocess
 from server.app import registry
-from server.batcher import Batcher
+from server.batcher import BatchPolicy
+from server.costmodel import CostModel
 from server.decode import Decoder
 from server.faces.http import HttpFace
 from server.faces.rpc import RpcFace
 from server.metrics import Metrics
+from server.model import Model
 from server.plane import DataPlane, Limits
-from server.repository import Model
+from server.policy import VersionPolicy
+from server.repository import Repository, Source
+from server.served import Served
 from tests.photos import encode
 
 SIDE, CLASSES = 8, 10
@@ -90,6 +95,11 @@ def tiny_bundle() -> Bundle:
     return Bundle(manifest, files, "tiny")
 
 
+def flat_costs(infer_ms: float = 1.0, decode_ms: float = 1.0) -> CostModel:
+    """Every batch and every decode costs the same."""
+    return CostModel({1: infer_ms, 64: infer_ms}, {"JPEG": (decode_ms, 0.0)})
+
+
 @dataclass(frozen=True)
 class Fake:
     """A whole server around a FakeEngine, on free ports of the loopback."""
@@ -101,6 +111,10 @@ class Fake:
     rpc: RpcFace
 
     @property
+    def served(self) -> Served:
+        return self.plane.repository.served[-1]
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http.http_port}"
 
@@ -109,7 +123,13 @@ class Fake:
         return f"127.0.0.1:{self.rpc.port}"
 
     def count(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+        """The sum over all labels that are not named."""
+        return sum(
+            sample.value
+            for family in self.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     async def until_in_flight(self, count: int) -> None:
         """Waits until exactly this many requests are admitted and unanswered."""
@@ -123,17 +143,30 @@ async def faking(
     max_batch_size: int = 4,
     max_queue_size: int = 64,
     max_request_bytes: int = 1 << 20,
+    max_photo_bytes: int = 1 << 30,
     request_timeout_s: float = 5.0,
+    priority_levels: int = 1,
 ) -> AsyncIterator[Fake]:
     engine = FakeEngine()
     bundle = tiny_bundle()
-    model = Model(bundle, bundle.manifest.artifacts[0], engine)
     metrics = Metrics(registry())
-    metrics.serving(model.name, model.version, "int8", engine.name)
-    decoder = Decoder(bundle.manifest.preprocess, 2, 1_000_000)
-    batcher = Batcher(engine.run, max_batch_size, metrics)
-    limits = Limits(max_queue_size, max_request_bytes, request_timeout_s)
-    plane = DataPlane(model, decoder, batcher, limits, metrics)
+    decoder = Decoder(2, 1_000_000, priority_levels, metrics)
+    policy = BatchPolicy(max_batch_size, priority_levels=priority_levels)
+
+    async def open_version(source: Source) -> Served:
+        model = Model(bundle, bundle.manifest.artifacts[0], engine)
+        served = Served(source.version, model, flat_costs(), decoder, policy, metrics)
+        metrics.serving(served.info, served.drift)
+        return served
+
+    limits = Limits(
+        max_queue_size, max_request_bytes, max_photo_bytes, request_timeout_s,
+        priority_levels, priority_levels,
+    )  # fmt: skip
+    # Any path that exists and is a file is a version.
+    repository = Repository(Path(__file__), VersionPolicy(), open_version)
+    await repository.load()
+    plane = DataPlane(repository, decoder, limits, metrics)
     http = HttpFace(plane, metrics.registry, "127.0.0.1", 0, 0)
     rpc = RpcFace(plane, "127.0.0.1", 0)
     await rpc.start()
@@ -144,5 +177,5 @@ async def faking(
         engine.gate.set()
         await rpc.stop(0)
         await http.stop()
-        await batcher.close()
-        decoder.close()
+        await repository.close()
+        await asyncio.to_thread(decoder.close)

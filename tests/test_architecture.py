@@ -28,19 +28,20 @@ MAY_IMPORT: dict[str, set[str]] = {
 # third-party package -> the only modules that may import it: one door each
 DOORS = {
     "numpy": {"alexnet", "training", "export", "server"},
-    "PIL": {"alexnet.preprocess"},
+    "PIL": {"alexnet.preprocess", "alexnet.samples"},
     "torch": {"training", "export"},
     "safetensors": {"training.checkpoint", "training.importers"},
     "tqdm": {"training", "export", "clients"},
     "webdataset": {"training.photos"},
-    "matplotlib": {"training.plots"},
+    "matplotlib": {"training.plots", "clients.load_plot"},
     "onnx": {"export.graph"},
     "onnxruntime": {"export.parity", "server.engines.ort"},
-    "aiohttp": {"server.faces"},
+    "aiohttp": {"server.faces", "clients.load_rest"},
     "multidict": {"server.faces"},
     "grpc": {"server.faces", "clients"},
-    "google": {"server.faces", "training.importers.caffe"},
-    "grpc_health": {"server.faces"},
+    "google": {"server.faces", "clients.errors", "clients.fake", "training.importers.caffe"},
+    "grpc_health": {"server.faces", "clients"},
+    "grpc_status": {"clients"},
     "grpc_reflection": {"server.faces"},
     "prometheus_client": {"server.metrics", "server.faces.ops", "server.faces.http", "server.app"},
 }
@@ -49,21 +50,31 @@ DOORS = {
 SERVER_LAYERS = [
     {"server.__main__"},
     {"server.app"},
-    {"server.banner", "server.faces.http"},
-    {"server.faces.rest", "server.faces.rpc", "server.faces.ops", "server.faces.docs"},
-    {"server.faces.form", "server.faces.replies", "server.faces.request_id"},
+    {"server.banner", "server.opener", "server.faces.http", "server.faces.rpc"},
+    {"server.faces.rest", "server.faces.classifier", "server.faces.ops", "server.faces.docs"},
+    {"server.faces.oip_rest", "server.faces.oip_rpc"},
+    {"server.faces.oip_model"},
+    {"server.faces.oip"},
+    {"server.faces.form", "server.faces.replies", "server.faces.request_id", "server.faces.status"},
     {"server.faces"},
     {"server.plane"},
     {"server.repository"},
+    {"server.served"},
+    {"server.forecast"},
     {"server.batcher", "server.decode"},
+    {"server.queue"},
+    {"server.job"},
+    {"server.calibration"},
+    {"server.model"},
     {"server.engines"},
     {"server.engines.ort"},
     {"server.engines.base"},
     {"server.metrics"},
-    {"server.config", "server.cpus", "server.errors", "server.logs"},
+    {"server.statistics", "server.config", "server.costmodel"},
+    {"server.cpus", "server.errors", "server.logs", "server.policy"},
 ]
 
-MAX_LINES, MAX_TOTAL, MAX_TRACKED_BYTES = 300, 9_000, 40 << 20
+MAX_LINES, MAX_TOTAL, MAX_TRACKED_BYTES = 300, 11_000, 40 << 20
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:

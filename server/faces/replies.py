@@ -4,11 +4,12 @@ from typing import Any
 
 from server.errors import ServeError
 from server.plane import Classification
-from server.repository import Model
+from server.served import Served
 
 STATUS = {
     "invalid_argument": 400,
     "invalid_image": 400,
+    "disabled": 403,
     "not_found": 404,
     "too_large": 413,
     "unsupported_format": 415,
@@ -17,6 +18,7 @@ STATUS = {
     "engine": 500,
     "not_ready": 503,
     "expired": 504,
+    "would_miss_deadline": 504,
 }
 
 
@@ -25,11 +27,14 @@ def status_of(error: ServeError) -> int:
 
 
 def failure(error: ServeError, request_id: str) -> dict[str, Any]:
-    return {"error": {"code": error.reason, "message": str(error)}, "request_id": request_id}
+    body: dict[str, Any] = {"code": error.reason, "message": str(error)}
+    if error.retry_after_s is not None:
+        body["retry_after_ms"] = round(error.retry_after_s * 1000)
+    return {"error": body, "request_id": request_id}
 
 
-def classification(model: Model, result: Classification, request_id: str) -> dict[str, Any]:
-    photo, timing = result.photo, result.timing
+def classification(result: Classification, request_id: str) -> dict[str, Any]:
+    photo, timing, served = result.photo, result.timing, result.served
     return {
         "predictions": [
             {
@@ -40,7 +45,11 @@ def classification(model: Model, result: Classification, request_id: str) -> dic
             }
             for p in result.predictions
         ],
-        "model": {"name": model.name, "version": model.version},
+        "model": {
+            "name": served.model.name,
+            "version": served.version,
+            "build": served.model.version,
+        },
         "image": {
             "format": photo.format,
             "width": photo.width,
@@ -59,17 +68,18 @@ def classification(model: Model, result: Classification, request_id: str) -> dic
     }
 
 
-def model(served: Model) -> dict[str, Any]:
-    manifest, artifact = served.bundle.manifest, served.artifact
+def model(served: Served) -> dict[str, Any]:
+    manifest, artifact = served.model.bundle.manifest, served.model.artifact
     accuracy = artifact.accuracy
     return {
-        "name": served.name,
+        "name": manifest.model.name,
         "version": served.version,
+        "build": manifest.model.version,
         "description": manifest.model.description,
         "classes": manifest.model.classes,
         "known_classes": manifest.model.known_classes,
         "precision": artifact.precision,
-        "engine": served.engine.name,
+        "engine": served.model.engine.name,
         "crop": manifest.preprocess.crop,
         "accuracy": accuracy
         and {

@@ -1,8 +1,11 @@
 """The REST face: uploads in, JSON out. It converts and calls the plane; nothing else."""
 
 import asyncio
+import json
 import logging
+import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -13,11 +16,13 @@ from server.errors import BadRequest, NotFound, ServeError, TooLarge
 from server.faces.form import uploads
 from server.faces.replies import classification, failure, model, status_of
 from server.faces.request_id import checked_request_id
-from server.metrics import Timing
 from server.plane import Admission, Classification, DataPlane
+from server.served import Served
+from server.statistics import Timing
 
 log = logging.getLogger(__name__)
 
+OPTIONS = ("top_k", "version")
 REQUEST_ID = web.RequestKey("request_id", str)
 
 
@@ -33,6 +38,7 @@ class Rest:
             web.put("/v1/classify", self.classify, expect_handler=self.expect),
             web.get("/v1/models", self.list_models),
             web.get("/v1/models/{name}", self.get_model),
+            web.get("/v1/models/{name}/costmodel", self.get_costs),
         ]
 
     async def expect(self, request: web.Request) -> web.StreamResponse | None:
@@ -44,28 +50,51 @@ class Rest:
         return None
 
     async def classify(self, request: web.Request) -> web.Response:
-        k = _top_k(request.query)
+        if unknown := request.query.keys() - OPTIONS:
+            raise BadRequest(f"there is no option {min(unknown)[:50]!r}: {', '.join(OPTIONS)}")
+        k = _whole(request.query, "top_k")
         self._check_length(request)
         if request.content_type == "multipart/form-data":
             return await self._classify_form(request, k)
-        with self._plane.admit("rest", _timeout_s(request)) as admission:
+        with self._admit(request) as admission:
             async with admission.in_time():  # a trickle must not hold the place for ever
                 image = await self._read(request)
             result = await self._plane.classify(image, admission, k)
         return self._reply(request, result)
 
     async def list_models(self, request: web.Request) -> web.Response:
-        return web.json_response({"models": [model(self._plane.model)]})
+        return web.json_response({"models": [model(s) for s in self._plane.repository.served]})
 
     async def get_model(self, request: web.Request) -> web.Response:
-        served = self._plane.model
-        if request.match_info["name"] != served.name:
-            raise NotFound(f"there is no such model; {served.name!r} is served")
-        return web.json_response(model(served))
+        return web.json_response(model(self._named(request)))
+
+    async def get_costs(self, request: web.Request) -> web.Response:
+        """What the server expects a batch and a decode to take, and how reality compares."""
+        served = self._named(request)
+        drift = {stage: round(ratio(), 3) for stage, ratio in served.drift.items()}
+        costs = {**json.loads(served.costs.to_json()), "drift": drift}
+        return web.json_response({"version": served.version, **costs})
+
+    def _named(self, request: web.Request) -> Served:
+        repository, name = self._plane.repository, request.match_info["name"]
+        if name != repository.name:
+            raise NotFound(f"there is no such model; {repository.name!r} is served")
+        return repository.pick(request.query.get("version", ""))
+
+    def _admit(self, request: web.Request) -> AbstractContextManager[Admission]:
+        """With what the upload may hold: its declared length, or all that is allowed."""
+        length = request.content_length
+        return self._plane.admit(
+            "rest",
+            _timeout_s(request),
+            priority=_whole(request.headers, "x-request-priority"),
+            version=request.query.get("version", ""),
+            upload_bytes=self._plane.limits.max_request_bytes if length is None else length,
+        )
 
     async def _classify_form(self, request: web.Request, k: int | None) -> web.Response:
         """All photos of the form at once, so that they share batches; each has its own status."""
-        with self._plane.admit("rest", _timeout_s(request)) as admission:
+        with self._admit(request) as admission:
             async with admission.in_time():
                 files = await uploads(request, self._plane.limits.max_request_bytes)
         with self._plane.hold():
@@ -90,12 +119,12 @@ class Rest:
     def _row(self, answer: Classification | ServeError, request_id: str) -> dict[str, Any]:
         if isinstance(answer, ServeError):
             return {"status": status_of(answer), **failure(answer, request_id)}
-        return {"status": 200, **classification(self._plane.model, answer, request_id)}
+        return {"status": 200, **classification(answer, request_id)}
 
     def _reply(self, request: web.Request, answer: Classification | ServeError) -> web.Response:
         if isinstance(answer, ServeError):
             raise answer
-        body = classification(self._plane.model, answer, request[REQUEST_ID])
+        body = classification(answer, request[REQUEST_ID])
         return web.json_response(body, headers=_timing_headers(answer.timing))
 
     async def _read(self, request: web.Request) -> bytes:
@@ -141,22 +170,20 @@ def _failure(request: web.Request, error: ServeError, status: int | None = None)
     response = web.json_response(
         failure(error, request[REQUEST_ID]), status=status or status_of(error)
     )
-    retry_after_s = getattr(error, "retry_after_s", None)
-    if retry_after_s is not None:
-        response.headers[hdrs.RETRY_AFTER] = str(max(1, round(retry_after_s)))
+    if error.retry_after_s is not None:
+        # The header knows whole seconds only; the body has the milliseconds.
+        response.headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after_s))
     if isinstance(error, TooLarge):
         response.force_close()  # the rest of the upload is not worth reading
     return response
 
 
-def _top_k(query: Mapping[str, str]) -> int | None:
-    if unknown := sorted(query.keys() - {"top_k"}):
-        raise BadRequest(f"unknown parameter {', '.join(unknown)}; there is top_k")
-    text = query.get("top_k")
+def _whole(given: Mapping[str, str], name: str) -> int | None:
+    text = given.get(name)
     if text is None:
         return None
     if not (text.isascii() and text.lstrip("-").isdigit() and len(text) < 10):
-        raise BadRequest(f"top_k must be a whole number, not {text[:20]!r}")
+        raise BadRequest(f"{name} must be a whole number, not {text[:20]!r}")
     return int(text)
 
 

@@ -64,7 +64,7 @@ async def test_a_full_server_refuses_over_grpc_at_once_with_grpcs_own_hint() -> 
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         trailers = dict(error.trailing_metadata() or ())
         assert trailers["alexnet-reason"] == "overloaded"
-        assert int(trailers["grpc-retry-pushback-ms"]) >= 100
+        assert int(trailers["grpc-retry-pushback-ms"]) >= 1
         assert fake.count("alexnet_requests_total", face="grpc", outcome="overloaded") == 1
 
 

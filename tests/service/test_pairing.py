@@ -20,7 +20,7 @@ PHOTOS = {value: flat(value) for value in range(0, 250, 10)}
 REQUESTS, PATIENCE = 300, 20
 
 # What a caller may see besides the right answer.
-FAIR = {"overloaded", "expired", "cancelled", "engine"}
+FAIR = {"overloaded", "expired", "would_miss_deadline", "cancelled", "engine"}
 
 
 async def ask_rest(session: aiohttp.ClientSession, value: int, timeout_ms: int) -> str | int:
@@ -114,7 +114,7 @@ async def test_every_answer_belongs_to_its_photo_and_every_request_is_counted_on
         in_batches = sum(len(batch) for batch in fake.engine.batches)
         dropped = sum(
             fake.count("alexnet_dropped_total", reason=reason)
-            for reason in ("expired", "cancelled")
+            for reason in ("expired", "would_miss_deadline", "cancelled")
         )
         assert in_batches + dropped <= outcomes.total() - outcomes["overloaded"]
         assert (

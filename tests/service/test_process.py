@@ -240,7 +240,7 @@ def test_it_is_ready_within_ten_seconds_and_tells_what_is_served(model: str) -> 
     (artifact,) = [a for a in manifest.artifacts if a.precision == "int8"]
     rows = dict(line[2:].split(maxsplit=1) for line in server.banner.splitlines()[3:11])
     assert f"AlexNet server {__version__}" in server.banner
-    assert rows["model"] == f"{manifest.model.name} {manifest.model.version}"
+    assert rows["model"] == f"{manifest.model.name}, version 1 ({manifest.model.version})"
     assert rows["knows"] == manifest.model.description
     accuracy = artifact.accuracy
     assert rows["accuracy"] == "not measured" or (

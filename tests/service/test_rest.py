@@ -105,7 +105,7 @@ async def test_probes_and_metrics(server: ServerProcess) -> None:
                     assert response.status == 200
         async with session.get(f"{server.metrics}/metrics") as response:
             text = await response.text()
-        assert 'alexnet_model_info{engine="onnxruntime-cpu"' in text
+        assert 'engine="onnxruntime-cpu",name="alexnet",precision="int8",version="1"} 1.0' in text
         async with session.get(f"{server.http}/metrics") as response:
             assert response.status == 404, "metrics are not for the public port"
 

@@ -121,7 +121,8 @@ def test_reflection_lists_and_describes_the_service(server: ServerProcess) -> No
         database = ProtoReflectionDescriptorDatabase(channel)
         assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
         service = DescriptorPool(database).FindServiceByName(SERVICE)
-        assert [method.name for method in service.methods] == ["Classify", "GetModel"]
+        names = [method.name for method in service.methods]
+        assert names == ["Classify", "ClassifyStream", "GetModel"]
 
 
 async def test_a_photo_of_15_megabytes_passes_on_both_faces(
@@ -167,7 +168,9 @@ async def test_both_faces_give_the_same_answer(
     assert [p["probability"] for p in body["predictions"]] == pytest.approx(
         [p.probability for p in reply.predictions], abs=1e-6
     )
-    assert body["model"] == {"name": reply.model.name, "version": reply.model.version}
+    assert body["model"] == {
+        name: getattr(reply.model, name) for name in ("name", "version", "build")
+    }
     photo = reply.image
     assert body["image"] == {
         name: getattr(photo, name) for name in ("format", "width", "height", "mode", "orientation")

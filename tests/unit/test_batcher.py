@@ -2,56 +2,81 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from server.batcher import Batcher, Inferred
-from server.errors import EngineFailure, Expired
+from server.batcher import Batcher, BatchPolicy
+from server.costmodel import CostModel
+from server.errors import EngineFailure, Expired, WouldMiss
+from server.job import Job
 from server.metrics import Metrics
-from tests.fakes import SIDE, FakeEngine
-
-LATER = time.monotonic() + 3600
+from tests.fakes import SIDE, FakeEngine, flat_costs
 
 
 def crop(value: int) -> NDArray[np.uint8]:
     return np.full((SIDE, SIDE, 3), value, np.uint8)
 
 
+def costs_of(infer_ms: dict[int, float]) -> CostModel:
+    return CostModel(infer_ms, {"JPEG": (0.0, 0.0)})
+
+
+def job(value: int, in_s: float = 3600.0, level: int = 1) -> Job:
+    now = time.monotonic()
+    return Job(now, now + in_s, level, crop=crop(value))
+
+
 @asynccontextmanager
-async def batching(max_batch_size: int = 4) -> AsyncIterator[tuple[Batcher, FakeEngine]]:
+async def batching(
+    max_batch_size: int = 4,
+    costs: CostModel | None = None,
+    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
+    **policy: Any,
+) -> AsyncIterator[tuple[Batcher, FakeEngine]]:
     engine = FakeEngine()
-    batcher = Batcher(engine.run, max_batch_size, Metrics(CollectorRegistry()))
+    batcher = Batcher(
+        run or engine.run,
+        BatchPolicy(max_batch_size, **policy),
+        costs or flat_costs(),
+        Metrics(CollectorRegistry()),
+    )
     try:
         yield batcher, engine
     finally:
         engine.gate.set()
-        await batcher.close()
+        await asyncio.to_thread(batcher.close)
 
 
-async def hold(batcher: Batcher, engine: FakeEngine) -> "asyncio.Task[Inferred]":
+async def hold(batcher: Batcher, engine: FakeEngine) -> Job:
     """A first photo that keeps the engine busy until the gate opens."""
     engine.gate.clear()
-    first = asyncio.create_task(batcher.infer(crop(250), LATER))
+    first = job(250)
+    batcher.submit(first)
     await asyncio.to_thread(engine.started.wait, 5)
     return first
 
 
-async def submit(batcher: Batcher, values: list[int]) -> "list[asyncio.Task[Inferred]]":
-    before = len(batcher)
-    tasks = [asyncio.create_task(batcher.infer(crop(v), LATER)) for v in values]
-    while len(batcher) < before + len(values):
-        await asyncio.sleep(0)
-    return tasks
+def submit(batcher: Batcher, jobs: list[Job]) -> list[Job]:
+    for each in jobs:
+        batcher.submit(each)
+    return jobs
+
+
+async def answered(*jobs: Job) -> list[Any]:
+    return await asyncio.gather(*(each.answer for each in jobs), return_exceptions=True)
 
 
 async def test_a_lone_photo_goes_at_once_in_a_batch_of_one() -> None:
     async with batching() as (batcher, engine):
-        result = await batcher.infer(crop(75), LATER)
+        lone = job(75)
+        batcher.submit(lone)
+        result = await lone.answer
         assert engine.batches == [[75]]
         assert result.batch_size == 1
         assert result.logits.argmax() == 3
@@ -60,49 +85,140 @@ async def test_a_lone_photo_goes_at_once_in_a_batch_of_one() -> None:
 async def test_what_waited_while_the_engine_ran_is_the_next_batch_oldest_first() -> None:
     async with batching() as (batcher, engine):
         first = await hold(batcher, engine)
-        waiting = await submit(batcher, [0, 25, 50])
+        waiting = submit(batcher, [job(0), job(25), job(50)])
         engine.gate.set()
-        await asyncio.gather(first, *waiting)
+        await answered(first, *waiting)
         assert engine.batches == [[250], [0, 25, 50]]
+
+
+async def test_the_earliest_deadline_goes_first() -> None:
+    async with batching(max_batch_size=2) as (batcher, engine):
+        first = await hold(batcher, engine)
+        waiting = submit(batcher, [job(0, 30), job(25, 10), job(50, 20), job(75, 40)])
+        engine.gate.set()
+        await answered(first, *waiting)
+        assert engine.batches == [[250], [25, 50], [0, 75]]
 
 
 async def test_a_batch_never_exceeds_the_maximum() -> None:
     async with batching(max_batch_size=4) as (batcher, engine):
         first = await hold(batcher, engine)
-        waiting = await submit(batcher, list(range(11)))
+        waiting = submit(batcher, [job(v) for v in range(11)])
         engine.gate.set()
-        await asyncio.gather(first, *waiting)
+        await answered(first, *waiting)
         assert [len(b) for b in engine.batches] == [1, 4, 4, 3]
+
+
+async def test_a_batch_is_as_large_as_its_earliest_deadline_allows() -> None:
+    """A photo takes a minute; one has four and a half of them, the others an hour."""
+    costs = costs_of({1: 60_000.0, 16: 16 * 60_000.0})
+    async with batching(max_batch_size=16, costs=costs) as (batcher, engine):
+        first = await hold(batcher, engine)
+        tight = job(0, 4.5 * 60)
+        roomy = [job(25) for _ in range(9)]
+        submit(batcher, [*roomy, tight])
+        engine.gate.set()
+        await answered(first, tight, *roomy)
+        assert engine.batches == [[250], [0, 25, 25, 25], [25] * 6]
+
+
+async def test_who_can_no_longer_be_answered_in_time_is_refused_before_the_engine() -> None:
+    costs = flat_costs(infer_ms=60_000)
+    async with batching(costs=costs) as (batcher, engine):
+        first = await hold(batcher, engine)
+        missed, expired, kept = submit(batcher, [job(0, 30), job(25, -1), job(50)])
+        engine.gate.set()
+        results = await answered(first, missed, expired, kept)
+        assert isinstance(results[1], WouldMiss)
+        assert isinstance(results[2], Expired)
+        assert engine.batches == [[250], [50]]
+        dropped = batcher._metrics.registry.get_sample_value
+        assert dropped("alexnet_dropped_total", {"reason": "would_miss_deadline"}) == 1
+        assert dropped("alexnet_dropped_total", {"reason": "expired"}) == 1
+
+
+async def test_one_tight_deadline_does_not_make_the_batch_of_all_the_others_small() -> None:
+    """A batch of eight costs little more than one: for one photo's sake seven would wait."""
+    costs = costs_of({1: 60_000.0, 8: 80_000.0})
+    async with batching(max_batch_size=8, costs=costs) as (batcher, engine):
+        first = await hold(batcher, engine)
+        tight, *roomy = submit(batcher, [job(0, 61), *(job(25) for _ in range(8))])
+        engine.gate.set()
+        results = await answered(first, tight, *roomy)
+        assert isinstance(results[1], WouldMiss)
+        assert engine.batches == [[250], [25] * 8]
+
+
+async def test_priorities_share_the_batches_and_none_is_starved() -> None:
+    async with batching(max_batch_size=5, priority_levels=2) as (batcher, engine):
+        first = await hold(batcher, engine)
+        waiting = submit(batcher, [job(0, level=2) for _ in range(10)])
+        waiting += submit(batcher, [job(25, level=1) for _ in range(8)])
+        engine.gate.set()
+        await answered(first, *waiting)
+        assert [sorted(b) for b in engine.batches[1:3]] == [[0, 25, 25, 25, 25]] * 2
+
+
+async def test_the_largest_preferred_size_that_can_be_filled_is_taken() -> None:
+    async with batching(max_batch_size=8, preferred_batch_size=(2, 4)) as (batcher, engine):
+        first = await hold(batcher, engine)
+        waiting = submit(batcher, [job(v) for v in range(7)])
+        engine.gate.set()
+        await answered(first, *waiting)
+        assert [len(b) for b in engine.batches] == [1, 4, 2, 1]
+
+
+async def test_with_a_delay_the_batch_goes_when_it_is_full_and_not_before() -> None:
+    async with batching(max_batch_size=3, max_queue_delay_s=3600.0) as (batcher, engine):
+        submit(batcher, two := [job(0), job(25)])
+        assert len(batcher) == 2
+        assert not engine.started.is_set()
+        submit(batcher, third := [job(50)])
+        await answered(*two, *third)
+        assert engine.batches == [[0, 25, 50]]
+
+
+async def test_a_delay_never_costs_a_deadline() -> None:
+    costs = flat_costs(infer_ms=10_000)
+    async with batching(max_batch_size=3, costs=costs, max_queue_delay_s=3600.0) as (
+        batcher,
+        engine,
+    ):
+        (lone,) = submit(batcher, [job(0, in_s=12.55)])
+        async with asyncio.timeout(5):
+            await answered(lone)
+        assert engine.batches == [[0]]
 
 
 async def test_each_caller_gets_the_row_of_its_own_photo() -> None:
     async with batching(max_batch_size=7) as (batcher, _):
         values = [int(v) for v in np.random.default_rng(0).integers(0, 10, 500) * 25]
-        results = await asyncio.gather(*(batcher.infer(crop(v), LATER) for v in values))
+        results = await answered(*submit(batcher, [job(v) for v in values]))
         assert [int(r.logits.argmax()) * 25 for r in results] == values
 
 
-async def test_a_cancelled_photo_never_reaches_the_engine() -> None:
+async def test_a_removed_photo_never_reaches_the_engine() -> None:
     async with batching() as (batcher, engine):
         first = await hold(batcher, engine)
-        keep, drop = await submit(batcher, [25, 50])
-        drop.cancel()
-        await asyncio.gather(drop, return_exceptions=True)
+        keep, drop = submit(batcher, [job(25), job(50)])
+        assert batcher.remove(drop)
+        assert len(batcher) == 1
         engine.gate.set()
-        await asyncio.gather(first, keep)
+        await answered(first, keep)
         assert engine.batches == [[250], [25]]
+        assert not batcher.remove(keep)
 
 
-async def test_an_expired_photo_never_reaches_the_engine() -> None:
+async def test_a_photo_whose_caller_left_while_it_was_decoded_is_not_queued() -> None:
     async with batching() as (batcher, engine):
         first = await hold(batcher, engine)
-        late = asyncio.create_task(batcher.infer(crop(50), time.monotonic()))
-        (keep,) = await submit(batcher, [25])
+        gone = job(50)
+        gone.answer.cancel()
+        batcher.submit(gone)
+        assert len(batcher) == 0
         engine.gate.set()
-        with pytest.raises(Expired):
-            await late
-        await asyncio.gather(first, keep)
-        assert engine.batches == [[250], [25]]
+        await answered(first)
+        assert engine.batches == [[250]]
 
 
 async def test_an_engine_that_fails_answers_its_batch_and_serves_the_next(
@@ -110,34 +226,37 @@ async def test_an_engine_that_fails_answers_its_batch_and_serves_the_next(
 ) -> None:
     async with batching() as (batcher, engine):
         engine.fail = True
-        results = await asyncio.gather(
-            *(batcher.infer(crop(v), LATER) for v in (25, 50)), return_exceptions=True
-        )
+        results = await answered(*submit(batcher, [job(25), job(50)]))
         assert all(isinstance(r, EngineFailure) for r in results)
         assert "secret" not in str(results[0])
         assert "a secret of the engine" in caplog.text
         assert batcher.failures >= 1
         engine.fail = False
-        assert (await batcher.infer(crop(75), LATER)).logits.argmax() == 3
+        (again,) = await answered(*submit(batcher, [job(75)]))
+        assert again.logits.argmax() == 3
         assert batcher.failures == 0
 
 
 async def test_an_engine_with_a_row_too_few_is_a_failure_and_no_mix_up() -> None:
     engine = FakeEngine()
-    batcher = Batcher(lambda c: engine.run(c)[:-1], 4, Metrics(CollectorRegistry()))
-    with pytest.raises(EngineFailure):
-        await batcher.infer(crop(25), LATER)
-    await batcher.close()
+    async with batching(run=lambda crops: engine.run(crops)[:-1]) as (batcher, _):
+        (result,) = await answered(*submit(batcher, [job(25)]))
+        assert isinstance(result, EngineFailure)
 
 
-async def test_closing_cancels_who_still_waits() -> None:
+async def test_closing_cancels_who_still_waits_and_answers_who_is_in_the_engine() -> None:
     async with batching() as (batcher, engine):
         first = await hold(batcher, engine)
-        (waiting,) = await submit(batcher, [25])
+        (waiting,) = submit(batcher, [job(25)])
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        (result,) = await answered(waiting)
+        assert isinstance(result, asyncio.CancelledError)
         engine.gate.set()
-        await batcher.close()
-        results = await asyncio.gather(first, waiting, return_exceptions=True)
-        assert isinstance(results[1], asyncio.CancelledError)
+        (result,) = await answered(first)
+        assert result.logits.argmax() == 9
+        await closing
+        (late,) = submit(batcher, [job(25)])
+        assert isinstance((await answered(late))[0], asyncio.CancelledError)
 
 
 async def test_logits_that_are_not_finite_fail_one_photo_and_not_its_batch_mates() -> None:
@@ -148,10 +267,7 @@ async def test_logits_that_are_not_finite_fail_one_photo_and_not_its_batch_mates
         logits[crops[:, 0, 0, 0] == 50] = np.nan
         return logits
 
-    batcher = Batcher(run, 4, Metrics(CollectorRegistry()))
-    good, bad = await asyncio.gather(
-        batcher.infer(crop(25), LATER), batcher.infer(crop(50), LATER), return_exceptions=True
-    )
-    assert isinstance(good, Inferred)
-    assert isinstance(bad, EngineFailure)
-    await batcher.close()
+    async with batching(run=run) as (batcher, _):
+        good, bad = await answered(*submit(batcher, [job(25), job(50)]))
+        assert good.logits.argmax() == 1
+        assert isinstance(bad, EngineFailure)

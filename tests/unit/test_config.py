@@ -15,6 +15,11 @@ from tests.conftest import ROOT
 # A new option is a promise to every operator: it takes an edit here.
 OPTIONS: dict[str, Any] = {
     "model": "models/starter.tar.xz",
+    "version_policy": "latest",
+    "version_weights": "",
+    "poll_s": 0.0,
+    "repository_control": "off",
+    "cache_dir": "~/.cache/alexnet",
     "host": "127.0.0.1",
     "http_port": 8000,
     "grpc_port": 8001,
@@ -23,8 +28,13 @@ OPTIONS: dict[str, Any] = {
     "engine_threads": 0,
     "decode_threads": 0,
     "max_batch_size": 32,
+    "preferred_batch_size": "",
+    "max_queue_delay_microseconds": 0,
+    "priority_levels": 1,
+    "default_priority_level": 0,
     "max_queue_size": 256,
     "max_request_bytes": 20_000_000,
+    "max_photo_bytes": 1_000_000_000,
     "max_image_pixels": 50_000_000,
     "request_timeout_ms": 10_000,
     "drain_delay_s": 0.0,
@@ -81,7 +91,8 @@ def test_every_option_can_stand_in_the_file(tmp_path: Path) -> None:
     changed: dict[str, Any] = {
         **{name: value + 1 for name, value in OPTIONS.items() if not isinstance(value, str)},
         "model": "m", "host": "h", "precision": "fp32", "log_level": "debug",
-        "log_format": "json",
+        "log_format": "json", "version_policy": "1,3", "version_weights": "1=90,3=10",
+        "repository_control": "local", "cache_dir": "c", "preferred_batch_size": "8,16",
     }  # fmt: skip
     assert changed.keys() == OPTIONS.keys()
     lines = (f"{k} = '{v}'\n" if isinstance(v, str) else f"{k} = {v}\n" for k, v in changed.items())

@@ -8,7 +8,7 @@ import pytest
 
 from server.errors import EngineFailure, Overloaded, ServeError
 from server.faces.replies import STATUS, failure, status_of
-from server.faces.rpc import CODES
+from server.faces.status import CODES
 from tests.conftest import ROOT
 
 
@@ -26,7 +26,7 @@ def test_the_reasons_are_frozen_and_each_belongs_to_one_error() -> None:
     assert len(ERRORS) == len(REASONS)
     assert {
         "invalid_argument", "invalid_image", "unsupported_format", "too_large", "not_found",
-        "expired", "overloaded", "not_ready", "engine",
+        "expired", "would_miss_deadline", "overloaded", "disabled", "not_ready", "engine",
     } == REASONS  # fmt: skip
 
 
@@ -38,14 +38,14 @@ def test_every_error_has_an_http_status_and_a_grpc_code(kind: type[ServeError]) 
 
 def test_the_tables_know_no_other_reason() -> None:
     assert STATUS.keys() == REASONS | {"internal"}
-    assert CODES.keys() == REASONS
+    assert CODES.keys() == REASONS | {"internal"}
 
 
 def test_only_what_is_our_fault_or_a_matter_of_time_is_a_5xx() -> None:
     servers = {reason for reason, status in STATUS.items() if status >= 500}
-    assert servers == {"internal", "engine", "not_ready", "expired"}
+    assert servers == {"internal", "engine", "not_ready", "expired", "would_miss_deadline"}
     internal = {reason for reason, code in CODES.items() if code is grpc.StatusCode.INTERNAL}
-    assert internal == {"engine"}
+    assert internal == {"engine", "internal"}
 
 
 def test_the_documentation_lists_exactly_these_reasons_and_statuses() -> None:
@@ -54,14 +54,18 @@ def test_the_documentation_lists_exactly_these_reasons_and_statuses() -> None:
     assert sorted(error["properties"]["code"]["enum"]) == sorted(REASONS | {"internal"})
     for verb in ("post", "put"):
         statuses = {int(s) for s in document["paths"]["/v1/classify"][verb]["responses"]}
-        assert statuses == {200, *STATUS.values()} - {STATUS["not_found"]}
+        assert statuses == {200, *STATUS.values()} - {STATUS["disabled"]}
 
 
 def test_the_json_of_an_error() -> None:
     error = Overloaded("all places are taken", retry_after_s=2.0)
     assert status_of(error) == 429
     assert failure(error, "trace-42") == {
-        "error": {"code": "overloaded", "message": "all places are taken"},
+        "error": {
+            "code": "overloaded",
+            "message": "all places are taken",
+            "retry_after_ms": 2000,
+        },
         "request_id": "trace-42",
     }
 

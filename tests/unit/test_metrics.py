@@ -10,24 +10,27 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read
 
 from server.errors import ServeError
-from server.metrics import TRITON_REASONS, Metrics, Timing
+from server.metrics import TRITON_REASONS, Metrics
+from server.statistics import Timing
 
 MODEL = frozenset({"model", "version"})
 
 # Every sample the server exposes, with its labels. A change breaks somebody's dashboard.
 SAMPLES = {
-    "alexnet_requests_total": {"face", "outcome"},
-    "alexnet_request_duration_seconds_bucket": {"stage", "le"},
-    "alexnet_request_duration_seconds_count": {"stage"},
-    "alexnet_request_duration_seconds_sum": {"stage"},
-    "alexnet_batch_size_bucket": {"le"},
-    "alexnet_batch_size_count": set(),
-    "alexnet_batch_size_sum": set(),
+    "alexnet_requests_total": {"face", "outcome", "version"},
+    "alexnet_request_duration_seconds_bucket": {"stage", "version", "le"},
+    "alexnet_request_duration_seconds_count": {"stage", "version"},
+    "alexnet_request_duration_seconds_sum": {"stage", "version"},
+    "alexnet_batch_size_bucket": {"version", "le"},
+    "alexnet_batch_size_count": {"version"},
+    "alexnet_batch_size_sum": {"version"},
+    "alexnet_costmodel_drift_ratio": {"stage", "version"},
     "alexnet_dropped_total": {"reason"},
     "alexnet_ready": set(),
-    "alexnet_model_info": {"name", "version", "precision", "engine"},
+    "alexnet_model_info": {"name", "version", "build", "precision", "engine"},
     "alexnet_requests_in_flight": set(),
-    "alexnet_queue_photos": set(),
+    "alexnet_photo_bytes": set(),
+    "alexnet_queue_photos": {"stage"},
     "nv_inference_request_success": MODEL,
     "nv_inference_request_failure": MODEL | {"reason"},
     "nv_inference_count": MODEL,
@@ -37,7 +40,9 @@ SAMPLES = {
     "nv_inference_queue_duration_us": MODEL,
     "nv_inference_compute_input_duration_us": MODEL,
     "nv_inference_compute_infer_duration_us": MODEL,
+    "nv_inference_compute_output_duration_us": MODEL,
 }
+INFO = ("tiny", "1", "20261121-abc", "int8", "fake")
 
 TIMING = Timing(decode=0.004, queue=0.001, infer=0.015, total=0.021, batch_size=2)
 
@@ -45,22 +50,22 @@ TIMING = Timing(decode=0.004, queue=0.001, infer=0.015, total=0.021, batch_size=
 @pytest.fixture
 def metrics() -> Metrics:
     metrics = Metrics(CollectorRegistry(auto_describe=True))
-    metrics.serving("tiny", "1", "int8", "fake")
+    metrics.serving(INFO, {"infer": lambda: 1.5})
+    metrics.statistics("tiny", "1")
     return metrics
 
 
 def used(metrics: Metrics) -> Metrics:
     """Every counter has moved once, so that every family has a sample."""
-    metrics.watch(lambda: True, lambda: 3, lambda: 2)
-    metrics.classified("rest", TIMING)
-    metrics.classified("grpc", TIMING)
-    metrics.executed(2)
-    metrics.failed("grpc", "overloaded")
+    metrics.watch(lambda: True, lambda: 3, lambda: 4096, {"decode": lambda: 2})
+    metrics.answered("rest", "1", [TIMING])
+    metrics.batch.labels("1").observe(2)
+    metrics.failed("grpc", "overloaded", "1")
     metrics.dropped.labels("expired").inc()
     return metrics
 
 
-def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+def value(metrics: Metrics, name: str, /, **labels: str) -> float | None:
     if name.startswith("nv_"):
         labels |= {"model": "tiny", "version": "1"}
     return metrics.registry.get_sample_value(name, labels)
@@ -92,36 +97,45 @@ def test_the_openmetrics_text_is_valid_and_tells_the_same(metrics: Metrics) -> N
     assert {sample.name for family in families for sample in family.samples} == SAMPLES.keys()
 
 
-def test_a_classified_photo_moves_its_counters_and_histograms(metrics: Metrics) -> None:
-    metrics.classified("rest", TIMING)
-    metrics.classified("rest", TIMING)
-    assert value(metrics, "alexnet_requests_total", face="rest", outcome="ok") == 2
-    assert value(metrics, "alexnet_requests_total", face="grpc", outcome="ok") is None
+def test_an_answered_request_moves_its_counters_and_histograms(metrics: Metrics) -> None:
+    metrics.answered("rest", "1", [TIMING, TIMING])
+    assert value(metrics, "alexnet_requests_total", face="rest", outcome="ok", version="1") == 1
+    assert value(metrics, "alexnet_requests_total", face="grpc", outcome="ok", version="1") is None
     for stage in ("decode", "queue", "infer", "total"):
-        seconds = value(metrics, "alexnet_request_duration_seconds_sum", stage=stage)
+        labels = {"stage": stage, "version": "1"}
+        seconds = value(metrics, "alexnet_request_duration_seconds_sum", **labels)
         assert seconds == pytest.approx(2 * getattr(TIMING, stage))
-        assert value(metrics, "alexnet_request_duration_seconds_count", stage=stage) == 2
-    assert value(metrics, "nv_inference_request_success") == 2
-    assert value(metrics, "nv_inference_count") == 2
+        assert value(metrics, "alexnet_request_duration_seconds_count", **labels) == 2
 
 
-@pytest.mark.parametrize(
-    ("name", "microseconds"),
-    [("request", 21_000), ("queue", 1_000), ("compute_input", 4_000), ("compute_infer", 15_000)],
-)
-def test_durations_in_tritons_names_are_microseconds(
-    metrics: Metrics, name: str, microseconds: int
-) -> None:
-    metrics.classified("rest", TIMING)
-    assert value(metrics, f"nv_inference_{name}_duration_us") == microseconds
+def test_tritons_counters_are_the_statistics(metrics: Metrics) -> None:
+    counts = metrics.statistics("tiny", "1")
+    counts.pending = 7
+    counts.executed(2, 0.015)
+    counts.answered([TIMING, TIMING], 0.025)
+    expected = {
+        "request_success": 1, "count": 2, "exec_count": 1, "pending_request_count": 7,
+        "request_duration_us": 25_000, "queue_duration_us": 1_000,
+        "compute_input_duration_us": 4_000, "compute_infer_duration_us": 15_000,
+        "compute_output_duration_us": 4_000,
+    }  # fmt: skip
+    found = {name: value(metrics, f"nv_inference_{name}") for name in expected}
+    assert found == expected
 
 
-def test_a_run_of_the_engine_is_counted_by_its_size(metrics: Metrics) -> None:
-    metrics.executed(5)
-    assert value(metrics, "alexnet_batch_size_sum") == 5
-    assert value(metrics, "alexnet_batch_size_bucket", le="4.0") == 0
-    assert value(metrics, "alexnet_batch_size_bucket", le="8.0") == 1
+def test_counts_outlive_an_exchange_of_the_weights(metrics: Metrics) -> None:
+    metrics.statistics("tiny", "1").executed(2, 0.015)
+    again = (*INFO[:2], "20261122-def", *INFO[3:])
+    metrics.serving(again, {"infer": lambda: 1.0})
+    metrics.retired(INFO)
     assert value(metrics, "nv_inference_exec_count") == 1
+    names = ("name", "version", "build", "precision", "engine")
+    assert value(metrics, "alexnet_model_info", **dict(zip(names, again, strict=True))) == 1
+    assert value(metrics, "alexnet_model_info", **dict(zip(names, INFO, strict=True))) == 0
+    drift = {"stage": "infer", "version": "1"}
+    assert value(metrics, "alexnet_costmodel_drift_ratio", **drift) == 1.0
+    metrics.retired(again)
+    assert value(metrics, "alexnet_costmodel_drift_ratio", **drift) is None
 
 
 @pytest.mark.parametrize(
@@ -129,6 +143,7 @@ def test_a_run_of_the_engine_is_counted_by_its_size(metrics: Metrics) -> None:
     [
         ("overloaded", "REJECTED"),
         ("expired", "REJECTED"),
+        ("would_miss_deadline", "REJECTED"),
         ("cancelled", "CANCELED"),
         ("engine", "BACKEND"),
         ("invalid_image", "OTHER"),
@@ -138,8 +153,10 @@ def test_a_run_of_the_engine_is_counted_by_its_size(metrics: Metrics) -> None:
 def test_a_failure_is_counted_by_our_reason_and_by_tritons(
     metrics: Metrics, reason: str, triton: str
 ) -> None:
-    metrics.failed("grpc", reason)
-    assert value(metrics, "alexnet_requests_total", face="grpc", outcome=reason) == 1
+    metrics.failed("grpc", reason, "1")
+    metrics.statistics("tiny", "1").failed(0.001, reason)
+    labels = {"face": "grpc", "outcome": reason, "version": "1"}
+    assert value(metrics, "alexnet_requests_total", **labels) == 1
     failures = {
         name: value(metrics, "nv_inference_request_failure", reason=name)
         for name in ("REJECTED", "CANCELED", "BACKEND", "OTHER")
@@ -153,18 +170,27 @@ def test_tritons_reasons_are_about_reasons_that_exist() -> None:
 
 
 def test_gauges_are_asked_when_scraped(metrics: Metrics) -> None:
-    now = {"ready": 1, "in_flight": 7, "queued": 3}
-    metrics.watch(lambda: bool(now["ready"]), lambda: now["in_flight"], lambda: now["queued"])
+    now = {"ready": 1, "in_flight": 7, "held": 4096, "queued": 3}
+    metrics.watch(
+        lambda: bool(now["ready"]),
+        lambda: now["in_flight"],
+        lambda: now["held"],
+        {"infer": lambda: now["queued"]},
+    )
     for _ in range(2):
         assert value(metrics, "alexnet_ready") == now["ready"]
         assert value(metrics, "alexnet_requests_in_flight") == now["in_flight"]
-        assert value(metrics, "nv_inference_pending_request_count") == now["in_flight"]
-        assert value(metrics, "alexnet_queue_photos") == now["queued"]
-        now = {"ready": 0, "in_flight": 0, "queued": 0}
+        assert value(metrics, "alexnet_photo_bytes") == now["held"]
+        assert value(metrics, "alexnet_queue_photos", stage="infer") == now["queued"]
+        now = dict.fromkeys(now, 0)
 
 
 def test_two_servers_in_one_process_share_nothing(metrics: Metrics) -> None:
     other = Metrics(CollectorRegistry())
     used(metrics)
-    assert other.registry.get_sample_value("alexnet_batch_size_count") == 0
-    assert not [f for f in other.registry.collect() if f.name.startswith("nv_")]
+    assert not [
+        sample.name
+        for family in other.registry.collect()
+        for sample in family.samples
+        if sample.value and not sample.name.startswith("alexnet_ready")
+    ]

@@ -1,130 +1,207 @@
-"""The model before anyone may ask it: the artifact, the golden batch, the warm-up."""
+"""Versions come and go, and who asks never notices."""
 
-from collections.abc import Iterator
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
 
-from alexnet.bundle import Bundle, BundleError
-from alexnet.manifest import Artifact
-from server import repository
-from server.engines import choose
-from server.repository import load, warm_up_sizes
-from tests.fakes import CLASSES, SIDE, tiny_bundle
-
-
-class Recorder:
-    """An engine that answers with zeros, which is what tiny_bundle's golden batch says."""
-
-    name, threads = "recorder", 1
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-        self.wrong: float = 0.0
-        self.classes = CLASSES
-
-    def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        assert crops.shape[1:] == (SIDE, SIDE, 3)
-        assert crops.dtype == np.uint8
-        self.sizes.append(len(crops))
-        logits = np.zeros((len(crops), self.classes), np.float32)
-        logits[:, 0] = self.wrong
-        return logits
-
-    def close(self) -> None: ...
+from alexnet.bundle import Bundle
+from alexnet.manifest import BundleError
+from server.batcher import BatchPolicy
+from server.decode import Decoder
+from server.errors import NotFound, NotReady
+from server.metrics import Metrics
+from server.model import Model
+from server.policy import VersionPolicy
+from server.repository import Repository, Source, sources
+from server.served import Served
+from tests.fakes import FakeEngine, flat_costs, tiny_bundle
 
 
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    engine = Recorder()
-    monkeypatch.setattr(repository, "open_engine", lambda bundle, artifact, threads: engine)
-    yield engine
-    assert engine.sizes[0] == 1, "the golden batch goes first"
+class Versions:
+    """A folder of versions whose bundles a fake engine serves."""
+
+    def __init__(self, folder: Path, decoder: Decoder, metrics: Metrics):
+        self.folder, self._decoder, self._metrics = folder, decoder, metrics
+        self.opened: list[str] = []
+        self.engines: list[FakeEngine] = []
+
+    def add(self, version: str, build: str = "a", name: str = "tiny") -> None:
+        bundle = tiny_bundle()
+        model = replace(bundle.manifest.model, name=name, version=build)
+        bundle = replace(bundle, manifest=replace(bundle.manifest, model=model))
+        path = self.folder / version
+        if path.exists():
+            (path / "manifest.json").write_text(bundle.manifest.to_json())
+            status = path.stat()
+            os.utime(path / "manifest.json", ns=(status.st_atime_ns, len(self.opened) + 1))
+        else:
+            bundle.write(path)
+
+    async def open(self, source: Source) -> Served:
+        bundle = Bundle.open(source.path)
+        if bundle.manifest.model.version == "bad":
+            raise BundleError("the golden batch does not come out as trained")
+        self.opened.append(source.version)
+        self.engines.append(FakeEngine())
+        model = Model(bundle, bundle.manifest.artifacts[0], self.engines[-1])
+        policy = BatchPolicy(4)
+        return Served(source.version, model, flat_costs(), self._decoder, policy, self._metrics)
 
 
-def with_artifacts(*kinds: tuple[str, str]) -> Bundle:
-    """One artifact for each (runtime, precision)."""
-    bundle = tiny_bundle()
-    (one,) = bundle.manifest.artifacts
-    artifacts = tuple(replace(one, runtime=r, precision=p) for r, p in kinds)
-    return replace(bundle, manifest=replace(bundle.manifest, artifacts=artifacts))
+@asynccontextmanager
+async def repository(
+    folder: Path, policy: str = "latest", **versions: str
+) -> AsyncIterator[tuple[Repository, Versions]]:
+    metrics = Metrics(CollectorRegistry())
+    decoder = Decoder(1, 1_000_000, 1, metrics)
+    found = Versions(folder, decoder, metrics)
+    for version, build in versions.items():
+        found.add(version.removeprefix("v"), build)
+    repository = Repository(folder, VersionPolicy(policy), found.open)
+    await repository.load()
+    try:
+        yield repository, found
+    finally:
+        await repository.close()
+        decoder.close()
 
 
-def chosen(bundle: Bundle, precision: str) -> Artifact:
-    artifact = choose(bundle, precision)
-    assert artifact in bundle.manifest.artifacts
-    return artifact
+def served(repository: Repository) -> dict[str, str]:
+    return {each.version: each.model.version for each in repository.served}
 
 
-@pytest.mark.parametrize(
-    ("largest", "sizes"),
-    [
-        (1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 4]), (5, [1, 2, 4, 5]),
-        (32, [1, 2, 4, 8, 16, 32]), (48, [1, 2, 4, 8, 16, 32, 48]),
-    ],
-)  # fmt: skip
-def test_every_power_of_two_up_to_the_largest_batch_is_warmed(
-    largest: int, sizes: list[int]
+def test_versions_lie_as_folders_packed_or_packed_in_folders(tmp_path: Path) -> None:
+    tiny_bundle().write(tmp_path / "1")
+    tiny_bundle().write(tmp_path / "2.tar.xz")
+    tiny_bundle().write(tmp_path / "10" / "any.tar.xz")
+    for other in ("0", "01", "x", "3.zip"):
+        (tmp_path / other).mkdir()
+    found = sources(tmp_path)
+    assert [source.version for source in found] == ["1", "2", "10"]
+    assert all(Bundle.open(source.path) for source in found)
+
+
+def test_a_bundle_itself_is_version_one(tmp_path: Path) -> None:
+    for name in ("bundle", "bundle.tar.xz"):
+        tiny_bundle().write(tmp_path / name)
+        assert [source.version for source in sources(tmp_path / name)] == ["1"]
+
+
+def test_an_empty_folder_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is no model bundle, and no folder of versions"):
+        sources(tmp_path)
+
+
+async def test_the_policy_says_what_is_served(tmp_path: Path) -> None:
+    async with repository(tmp_path, "latest", v1="a", v2="b") as (repo, _):
+        assert served(repo) == {"2": "b"}
+    async with repository(tmp_path, "all") as (repo, _):
+        assert served(repo) == {"1": "a", "2": "b"}
+
+
+async def test_a_new_version_takes_over_and_the_old_one_is_closed(tmp_path: Path) -> None:
+    async with repository(tmp_path, v1="a") as (repo, versions):
+        versions.add("2", "b")
+        await repo.load()
+        assert served(repo) == {"2": "b"}
+        await asyncio.gather(*repo._closing)
+        assert versions.opened == ["1", "2"]
+
+
+async def test_what_has_not_changed_is_not_opened_again(tmp_path: Path) -> None:
+    async with repository(tmp_path, "all", v1="a") as (repo, versions):
+        versions.add("2", "b")
+        await repo.load()
+        await repo.load()
+        assert versions.opened == ["1", "2"]
+
+
+async def test_a_version_that_was_replaced_on_disk_is_exchanged(tmp_path: Path) -> None:
+    async with repository(tmp_path, v1="a") as (repo, versions):
+        versions.add("1", "b")
+        await repo.load()
+        assert served(repo) == {"1": "b"}
+
+
+async def test_a_bad_version_changes_nothing_and_the_index_says_why(tmp_path: Path) -> None:
+    async with repository(tmp_path, "all", v1="a") as (repo, versions):
+        versions.add("2", "good")
+        versions.add("3", "bad")
+        with pytest.raises(BundleError, match="golden"):
+            await repo.load()
+        assert served(repo) == {"1": "a"}
+        states = {entry.version: (entry.state, entry.reason) for entry in repo.index()}
+        assert states["1"] == ("READY", "")
+        assert states["2"][0] == "UNAVAILABLE"
+        assert states["3"] == ("UNAVAILABLE", "the golden batch does not come out as trained")
+
+
+async def test_a_served_version_that_is_replaced_by_a_bad_one_stays(tmp_path: Path) -> None:
+    async with repository(tmp_path, v1="a") as (repo, versions):
+        versions.add("1", "bad")
+        with pytest.raises(BundleError):
+            await repo.load()
+        assert served(repo) == {"1": "a"}
+        (entry,) = repo.index()
+        assert entry.state == "READY"
+        assert "golden" in entry.reason
+
+
+async def test_versions_of_different_models_are_refused(tmp_path: Path) -> None:
+    async with repository(tmp_path, "all", v1="a") as (repo, versions):
+        versions.add("2", "b", name="other")
+        with pytest.raises(BundleError, match="different models: other, tiny"):
+            await repo.load()
+        assert served(repo) == {"1": "a"}
+
+
+async def test_unloaded_it_is_not_ready_until_it_is_loaded(tmp_path: Path) -> None:
+    async with repository(tmp_path, v1="a") as (repo, _):
+        await repo.unload()
+        with pytest.raises(NotReady, match="no version of tiny is loaded"):
+            repo.pick()
+        await repo.load()
+        assert repo.pick().version == "1"
+
+
+async def test_who_names_a_version_gets_it_or_is_told_which_there_are(tmp_path: Path) -> None:
+    async with repository(tmp_path, "all", v1="a", v2="b") as (repo, _):
+        assert repo.pick("1").version == "1"
+        assert repo.pick().version == "2"
+        with pytest.raises(NotFound, match="'7' of tiny is not served: 1, 2 are"):
+            repo.pick("7")
+
+
+async def test_who_is_being_answered_keeps_the_old_version_open(tmp_path: Path) -> None:
+    async with repository(tmp_path, v1="a") as (repo, versions):
+        old = repo.pick()
+        with old.in_use():
+            versions.add("2", "b")
+            await repo.load()
+            assert repo.pick().version == "2"
+            (closing,) = repo._closing
+            assert not closing.done()
+        await closing
+
+
+async def test_polling_finds_what_is_new_and_survives_what_is_bad(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert warm_up_sizes(largest) == sizes
-
-
-def test_a_model_is_proven_and_then_warm(engine: Recorder) -> None:
-    model = load(tiny_bundle(), "auto", 1, max_batch_size=6)
-    assert engine.sizes == [1, 1, 2, 4, 6]
-    assert (model.name, model.version, model.classes) == ("tiny", "1", CLASSES)
-    assert model.engine is engine
-
-
-@pytest.mark.parametrize("wrong", [5.0, float("nan"), float("inf")])
-def test_an_engine_that_computes_something_else_is_not_served(
-    engine: Recorder, wrong: float
-) -> None:
-    engine.wrong = wrong
-    with pytest.raises(BundleError, match=r"^tiny, model\.fake: "):
-        load(tiny_bundle(), "auto", 1, max_batch_size=4)
-    assert engine.sizes == [1], "it is not even warmed up"
-
-
-def test_an_engine_within_the_tolerance_is_served(engine: Recorder) -> None:
-    engine.wrong = 0.05  # the probability of one class of ten rises from 0.100 to 0.105
-    load(tiny_bundle(), "auto", 1, max_batch_size=1)
-
-
-def test_an_engine_with_other_classes_is_not_served(engine: Recorder) -> None:
-    engine.classes = CLASSES + 1
-    with pytest.raises(BundleError, match="expected"):
-        load(tiny_bundle(), "auto", 1, max_batch_size=4)
-
-
-def test_auto_takes_int8_before_fp32() -> None:
-    both = with_artifacts(("onnxruntime", "fp32"), ("onnxruntime", "int8"))
-    assert chosen(both, "auto").precision == "int8"
-    assert chosen(both, "fp32").precision == "fp32"
-    assert chosen(with_artifacts(("onnxruntime", "fp32")), "auto").precision == "fp32"
-
-
-def test_an_artifact_for_another_runtime_is_passed_over() -> None:
-    bundle = with_artifacts(("other", "int8"), ("onnxruntime", "fp32"))
-    assert chosen(bundle, "auto").precision == "fp32"
-
-
-@pytest.mark.parametrize(
-    ("kinds", "precision", "message"),
-    [
-        ([("onnxruntime", "int8")], "fp32", "has no fp32 artifact for ONNX Runtime; it has int8"),
-        ([("other", "int8")], "auto", "has no int8 or fp32 artifact .* it has none at all"),
-    ],
-)
-def test_a_missing_precision_is_one_sentence(
-    kinds: list[tuple[str, str]], precision: str, message: str
-) -> None:
-    with pytest.raises(BundleError, match=message):
-        choose(with_artifacts(*kinds), precision)
-
-
-def test_an_artifact_that_the_runtime_cannot_load_is_a_bundle_error() -> None:
-    with pytest.raises(BundleError, match=r"^tiny, model\.fake: .*ONNX"):
-        load(tiny_bundle(), "auto", 1, max_batch_size=1)
+    async with repository(tmp_path, v1="a") as (repo, versions):
+        polling = asyncio.create_task(repo.poll(0.01))
+        versions.add("2", "bad")
+        async with asyncio.timeout(5):
+            while "golden" not in caplog.text:
+                await asyncio.sleep(0.01)
+        versions.add("3", "c")
+        async with asyncio.timeout(5):
+            while served(repo) != {"3": "c"}:
+                await asyncio.sleep(0.01)
+        polling.cancel()
+        assert caplog.text.count("golden") == 1, "it is not said again at every look"

@@ -1,0 +1,76 @@
+"""Errors in gRPC's words: a status code, and details that clients in any language can read."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from server.errors import ServeError
+
+log = logging.getLogger(__name__)
+
+DOMAIN = "alexnet"
+CODES = {
+    "invalid_argument": grpc.StatusCode.INVALID_ARGUMENT,
+    "invalid_image": grpc.StatusCode.INVALID_ARGUMENT,
+    "unsupported_format": grpc.StatusCode.INVALID_ARGUMENT,
+    "too_large": grpc.StatusCode.INVALID_ARGUMENT,
+    "disabled": grpc.StatusCode.PERMISSION_DENIED,
+    "not_found": grpc.StatusCode.NOT_FOUND,
+    "expired": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "would_miss_deadline": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "not_ready": grpc.StatusCode.UNAVAILABLE,
+    "engine": grpc.StatusCode.INTERNAL,
+    "internal": grpc.StatusCode.INTERNAL,
+}
+
+Response = TypeVar("Response")
+
+
+async def guarded(answer: Callable[[], Awaitable[Response]], context: Any) -> Response:
+    """The answer, or the call aborted: with what a ServeError says, or with "internal error"."""
+    try:
+        return await answer()
+    except ServeError as error:
+        await abort(context, error)
+    except Exception:
+        await abort(context, bug())
+
+
+def bug() -> ServeError:
+    """To be called where an exception that nobody foresaw is handled: it is logged here."""
+    log.exception("a bug answered a gRPC call with 'internal error'")
+    return ServeError("internal error")
+
+
+async def abort(context: Any, error: ServeError) -> NoReturn:
+    """google.rpc.Status with ErrorInfo and, where asking again helps, RetryInfo; the reason stands
+    in a trailer of its own too, for those without these schemas."""
+    trailers: list[tuple[str, str | bytes]] = [
+        ("alexnet-reason", error.reason),
+        ("grpc-status-details-bin", _details(error).SerializeToString()),
+    ]
+    if error.retry_after_s is not None:
+        # gRPC's own hint (gRFC A6): clients with a retry policy wait exactly this long.
+        trailers.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
+    await context.abort(CODES[error.reason], str(error), tuple(trailers))
+    raise AssertionError("abort always raises")
+
+
+def _details(error: ServeError) -> status_pb2.Status:
+    info = error_details_pb2.ErrorInfo(reason=error.reason.upper(), domain=DOMAIN)
+    details = [info]
+    if error.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(error.retry_after_s * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    packed = []
+    for detail in details:
+        packed.append(any_pb2.Any())
+        packed[-1].Pack(detail)
+    code, _ = CODES[error.reason].value
+    return status_pb2.Status(code=code, message=str(error), details=packed)

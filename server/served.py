@@ -1,0 +1,129 @@
+"""A version that is being served: its engine, its queue, and what is known of its speed."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.preprocess import Photo
+from server.batcher import Batcher, BatchPolicy
+from server.costmodel import CostModel
+from server.decode import Decoder
+from server.forecast import Forecast
+from server.job import Job
+from server.metrics import Metrics
+from server.model import Model
+from server.statistics import Timing
+
+
+def pixels_name(model: str) -> str:
+    """The name under which the same engine takes crops in place of photos."""
+    return f"{model}_pixels"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the engine says of one photo, and where the time went."""
+
+    logits: NDArray[np.float32]
+    """(classes,)"""
+    timing: Timing
+    photo: Photo | None
+    """None when the caller sent pixels."""
+
+
+class Served:
+    def __init__(
+        self,
+        version: str,
+        model: Model,
+        costs: CostModel,
+        decoder: Decoder,
+        policy: BatchPolicy,
+        metrics: Metrics,
+    ):
+        self.version, self.model, self.costs = version, model, costs
+        self.policy = policy
+        names = (model.name, pixels_name(model.name))
+        self.statistics = {name: metrics.statistics(name, version) for name in names}
+        self._decoder, self._metrics = decoder, metrics
+        self.batcher = Batcher(model.engine.run, policy, costs, metrics, self._executed)
+        self.forecast = Forecast(costs, decoder, self.batcher, policy.max_batch_size)
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Who is inside keeps it from being closed."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if self._users == 0:
+                self._unused.set()
+
+    async def infer(self, job: Job) -> Outcome:
+        """A job with an image or a crop. Raises a ServeError; cancelled or expired, the job leaves
+        whichever queue it is in, at once."""
+        self.forecast.admit(job)
+        if job.crop is None:
+            self._decoder.submit(job, self.model.bundle.manifest.preprocess, self._decoded)
+        else:
+            job.decode_started = job.decoded = job.arrived
+            self.batcher.submit(job)
+        try:
+            inferred = await job.answer
+        except asyncio.CancelledError:
+            if self._decoder.remove(job) or self.batcher.remove(job):
+                expired = time.monotonic() >= job.deadline
+                self._metrics.dropped.labels("expired" if expired else "cancelled").inc()
+            raise
+        timing = Timing(
+            decode=job.decoded - job.arrived,
+            queue=job.infer_started - job.decoded,
+            infer=job.inferred - job.infer_started,
+            total=time.monotonic() - job.start,
+            batch_size=inferred.batch_size,
+        )
+        return Outcome(inferred.logits, timing, job.photo)
+
+    @property
+    def info(self) -> tuple[str, str, str, str, str]:
+        """The labels of the metric that says what is served."""
+        model = self.model
+        return (
+            model.name, self.version, model.version, model.artifact.precision, model.engine.name
+        )  # fmt: skip
+
+    @property
+    def drift(self) -> dict[str, Callable[[], float]]:
+        """What each stage takes now, by what it took at calibration."""
+        return {
+            "decode": lambda: self.costs.drift["decode"],
+            "infer": lambda: self.costs.drift["infer"],
+            "pace": lambda: self.forecast.pace,
+        }
+
+    async def close(self) -> None:
+        """Waits for who is inside, then frees the engine."""
+        await self._unused.wait()
+        await asyncio.to_thread(self.batcher.close)
+        self.model.engine.close()
+        self._metrics.retired(self.info)
+
+    def _decoded(self, job: Job) -> None:
+        self.costs.decoded(job.header, job.decoded - job.decode_started)
+        self.batcher.submit(job)
+
+    def _executed(self, jobs: list[Job], seconds: float) -> None:
+        self._metrics.batch.labels(self.version).observe(len(jobs))
+        for name in {job.model for job in jobs}:
+            self.statistics[name].executed(len(jobs), seconds)
+        self.forecast.executed(jobs)

@@ -1,0 +1,104 @@
+"""Who is next."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from server.job import Job
+from server.queue import SHARE, FairQueue
+
+
+def job(deadline: float, level: int = 1, loop: asyncio.AbstractEventLoop | None = None) -> Job:
+    return Job(0.0, deadline, level)
+
+
+def drained(queue: FairQueue) -> list[Job]:
+    return [queue.pop() for _ in range(len(queue))]
+
+
+async def test_the_earliest_deadline_goes_first_and_equals_in_the_order_they_came() -> None:
+    queue = FairQueue(1)
+    late, first, second = job(9.0), job(1.0), job(1.0)
+    for each in (late, first, second):
+        queue.push(each)
+    assert queue.peek() is first
+    assert drained(queue) == [first, second, late]
+
+
+async def test_levels_that_both_wait_share_and_none_is_starved() -> None:
+    queue = FairQueue(2)
+    for i in range(100):
+        queue.push(job(float(i), 1))
+        queue.push(job(0.0, 2))  # an early deadline is no way around a priority
+    levels = [queue.pop().level for _ in range(50)]
+    assert levels.count(2) == 50 // (SHARE + 1)
+    assert levels[:SHARE] == [1] * SHARE
+
+
+async def test_a_level_alone_gets_everything_and_saves_up_nothing() -> None:
+    queue = FairQueue(2)
+    for _ in range(1000):
+        queue.push(job(1.0, 2))
+        queue.pop()
+    for _ in range(50):
+        queue.push(job(1.0, 1))
+        queue.push(job(1.0, 2))
+    levels = [queue.pop().level for _ in range(50)]
+    # 1000 turns of the other level earn level 1 no monopoly; the last of them counts.
+    assert levels.count(2) in (50 // (SHARE + 1) - 1, 50 // (SHARE + 1))
+
+
+async def test_who_was_away_does_not_come_back_with_credit() -> None:
+    queue = FairQueue(2)
+    for _ in range(1000):
+        queue.push(job(1.0, 1))
+        queue.pop()
+    for _ in range(100):
+        queue.push(job(1.0, 1))
+        queue.push(job(1.0, 2))
+    levels = [queue.pop().level for _ in range(10 * (SHARE + 1))]
+    assert levels.count(2) in (10, 11)
+
+
+async def test_a_removed_job_is_gone_at_once() -> None:
+    queue = FairQueue(1)
+    stay, go = job(1.0), job(1.0)
+    queue.push(stay)
+    queue.push(go)
+    assert queue.remove(go)
+    assert not queue.remove(go)
+    assert len(queue) == 1
+    assert go not in queue
+    assert drained(queue) == [stay]
+
+
+async def test_nobody_waits_is_an_error() -> None:
+    with pytest.raises(IndexError):
+        FairQueue(3).pop()
+
+
+async def test_who_would_be_served_before_a_newcomer_is_who_pop_gives_before_it() -> None:
+    """From equal clocks, for random queues of one to three levels."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        levels = int(rng.integers(1, 4))
+        queue = FairQueue(levels)
+        jobs = [
+            job(float(rng.integers(0, 20)), int(rng.integers(1, levels + 1)))
+            for _ in range(int(rng.integers(0, 30)))
+        ]
+        for each in jobs:
+            queue.push(each)
+        newcomer = job(float(rng.integers(0, 20)), int(rng.integers(1, levels + 1)))
+        before, after = queue.around(newcomer.level, newcomer.deadline)
+        assert sorted(map(id, before + after)) == sorted(map(id, jobs))
+        queue.push(newcomer)
+        order = drained(queue)
+        ahead = set(order[: order.index(newcomer)])
+        same = {each for each in jobs if each.level == newcomer.level}
+        assert ahead & same == set(before) & same
+        # Of the other levels the share decides, give or take the one that is being served.
+        for level in range(1, levels + 1):
+            count = [sum(each.level == level for each in group) for group in (ahead, before)]
+            assert abs(count[0] - count[1]) <= max(1, SHARE ** (newcomer.level - level))
