@@ -19,6 +19,9 @@ _ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
 _START_OF_SCAN = 0xDA
 
 
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM")
+
+
 @dataclass(frozen=True)
 class Header:
     format: str
@@ -41,7 +44,7 @@ def read_header(data: bytes) -> Header | None:
         header = _read(data)
     except (error, IndexError):  # too short
         return None
-    return header if header and header.width > 0 < header.height else None
+    return header if header and header.width and header.height else None
 
 
 def _read(data: bytes) -> Header | None:

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet.header import Header
+from alexnet.header import MAGIC, Header, read_header
 from alexnet.spec import Preprocess
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+UNSUPPORTED = f"the bytes are not an image in a known format ({', '.join(FORMATS)})"
 MAX_PIXELS = 50_000_000
 # Beyond this Pillow refuses by itself (twice Image.MAX_IMAGE_PIXELS).
 HARD_MAX_PIXELS = 178_956_970
@@ -95,12 +96,15 @@ def decoded_bytes(header: Header, spec: Preprocess) -> int:
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
+    # First ours: Pillow would step over tiny segments or padding for seconds, and hold the GIL.
+    if read_header(data) is None:
+        if data.startswith(MAGIC):
+            raise InvalidImage("the image has no size where its header should have one")
+        raise UnsupportedFormat(UNSUPPORTED)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError:
-        raise UnsupportedFormat(
-            f"the bytes are not an image in a known format ({', '.join(FORMATS)})"
-        ) from None
+        raise UnsupportedFormat(UNSUPPORTED) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageTooLarge(f"the image has more than {max_pixels:,} pixels") from None
     except Exception as error:

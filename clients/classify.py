@@ -6,15 +6,17 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn, Self, TextIO
 
 from tqdm import tqdm
 
-from clients.client import DEFAULT_ADDRESS, Answer, ClassifyError, Client
+from clients.client import DEFAULT_ADDRESS, Client
+from clients.errors import ClassifyError
+from clients.many import Answer
 from clients.photos import Photo, photos_in
-from protos.classifier_pb2 import ClassifyResponse, Prediction
+from clients.results import Classification, Prediction
 
 MOST = 100_000
 BAR_FROM_PHOTOS = 21
@@ -55,7 +57,10 @@ def run() -> int:
     failed = 0
     with Client(options.server) as client:
         answers = client.classify_many(
-            photos, options.top_k, options.concurrency, options.timeout_s
+            photos,
+            concurrency=options.concurrency,
+            top_k=options.top_k,
+            timeout_s=options.timeout_s,
         )
         try:
             for photo, answer in progress(answers, len(photos), BAR_FROM_PHOTOS):
@@ -67,7 +72,7 @@ def run() -> int:
     return 1 if failed else 0
 
 
-def show_json(photo: Photo, answer: ClassifyResponse | ClassifyError) -> None:
+def show_json(photo: Photo, answer: Classification | ClassifyError) -> None:
     if isinstance(answer, ClassifyError):
         error = {"code": answer.code, "message": answer.message}
         say(json.dumps({"file": photo.name, "error": error}), sys.stdout)
@@ -75,34 +80,19 @@ def show_json(photo: Photo, answer: ClassifyResponse | ClassifyError) -> None:
         say(json.dumps({"file": photo.name, **as_json(answer)}), sys.stdout)
 
 
-def as_json(response: ClassifyResponse) -> dict[str, object]:
-    model, image, timing = response.model, response.image, response.timing
+def as_json(answer: Classification) -> dict[str, object]:
+    predictions = [asdict(p) | {"probability": round(p.probability, 6)} for p in answer.predictions]
     milliseconds = {
-        "decode": timing.decode_ms,
-        "queue": timing.queue_ms,
-        "infer": timing.infer_ms,
-        "total": timing.total_ms,
+        name.removesuffix("_ms"): round(value, 3)
+        for name, value in asdict(answer.timing).items()
+        if name.endswith("_ms")
     }
     return {
-        "predictions": [
-            {
-                "index": p.index,
-                "synset": p.synset,
-                "label": p.label,
-                "probability": round(p.probability, 6),
-            }
-            for p in response.predictions
-        ],
-        "model": {"name": model.name, "version": model.version},
-        "image": {
-            "format": image.format,
-            "width": image.width,
-            "height": image.height,
-            "mode": image.mode,
-            "orientation": image.orientation,
-        },
-        "timing_ms": {name: round(value, 3) for name, value in milliseconds.items()},
-        "request_id": response.request_id,
+        "predictions": predictions,
+        "model": asdict(answer.model),
+        "image": asdict(answer.image),
+        "timing_ms": milliseconds,
+        "request_id": answer.request_id,
     }
 
 
@@ -142,15 +132,15 @@ class Table:
         self._style = style
         self._between = ""
 
-    def show(self, photo: Photo, answer: ClassifyResponse | ClassifyError) -> None:
+    def show(self, photo: Photo, answer: Classification | ClassifyError) -> None:
         if isinstance(answer, ClassifyError):
             say(f"{photo.name}: {answer}", sys.stderr)
             return
-        rows = [self._style.bold(photo.name), *self._rows(list(answer.predictions))]
+        rows = [self._style.bold(photo.name), *self._rows(answer.predictions)]
         say(self._between + "\n".join(rows), sys.stdout)
         self._between = "\n"
 
-    def _rows(self, predictions: list[Prediction]) -> Iterator[str]:
+    def _rows(self, predictions: tuple[Prediction, ...]) -> Iterator[str]:
         width = max([LABEL_WIDTH, *(len(p.label) for p in predictions)])
         for p in predictions:
             bar = self._style.bar(p.probability)
@@ -175,7 +165,9 @@ def quietly(command: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
-def progress(answers: Iterable[Answer], photos: int, least: int = 1) -> Iterator[Answer]:
+def progress(
+    answers: Iterable[Answer[Photo]], photos: int, least: int = 1
+) -> Iterator[Answer[Photo]]:
     """Passes the answers on beside a bar for people.
 
     Raises the ClassifyError that says no server is there, because all others would say the same.

@@ -1,140 +1,126 @@
-"""The client: photos to the server, their classes back, over one channel."""
+"""The client for threads: photos to a server, their classes back, over one channel."""
 
-import json
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Self, TypeAlias
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, Self, TypeVar, Unpack
 
-import grpc
+from clients.aio import DEFAULT_ADDRESS, AsyncClient, Options
+from clients.errors import ClassifyError
+from clients.many import Answer, P, Photos
+from clients.results import Classification, Model
 
-from clients.photos import Photo
-from protos.classifier_pb2 import ClassifyRequest, ClassifyResponse
-from protos.classifier_pb2_grpc import ClassifierStub
-
-DEFAULT_ADDRESS = "127.0.0.1:8001"
-MAX_MESSAGE_BYTES = 64 << 20
-
-# A photo's classes are the same however often one asks, so both of these are safe to repeat: no
-# server yet, and a full queue. gRPC adds the jitter and stays within the deadline.
-_RETRY = {
-    "maxAttempts": 5,  # the most that gRPC does; about 1.5 s of waiting in all
-    "initialBackoff": "0.1s",
-    "maxBackoff": "1s",
-    "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-}
-_SERVICE_CONFIG = {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]}
-_OPTIONS: list[tuple[str, str | int]] = [
-    # gRPC's own limit is 4 MB; photos are larger.
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    # Above this (256 KB unless told) gRPC forgets the photo once sent, and quietly never retries.
-    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
-    # Its 1 s and 2 min would let the attempts above fail without once trying to connect.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
-
-
-class ClassifyError(Exception):
-    """A photo has no answer; the message is the server's."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(code, message)
-        self.code = code
-        """gRPC's name, such as INVALID_ARGUMENT; UNREADABLE if the photo could not be read."""
-        self.message = message
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
-
-    @property
-    def unreachable(self) -> bool:
-        """No photo will fare better: no server is there, or none that takes photos now."""
-        return self.code == "UNAVAILABLE"
-
-
-Answer: TypeAlias = tuple[Photo, ClassifyResponse | ClassifyError]
+T = TypeVar("T")
 
 
 class Client:
-    """One channel to one server; for any number of threads."""
+    """AsyncClient, which see, for any number of threads; it runs in a thread of its own."""
 
     def __init__(self, address: str = DEFAULT_ADDRESS) -> None:
         self.address = address
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-        self._stub = ClassifierStub(self._channel)
+        started: Future[tuple[asyncio.AbstractEventLoop, AsyncClient, asyncio.Event]] = Future()
+
+        async def serve() -> None:
+            async with AsyncClient(address) as client:
+                closing = asyncio.Event()
+                started.set_result((asyncio.get_running_loop(), client, closing))
+                await closing.wait()
+
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(serve()), name=f"client of {address}", daemon=True
+        )
+        self._thread.start()
+        self._loop, self._client, self._closing = started.result()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Cancels what is in flight."""
-        self._channel.close()
+        with suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join()
 
     def classify(
-        self,
-        image: bytes,
-        top_k: int | None = None,
-        timeout_s: float = 10.0,
-        request_id: str = "",
-    ) -> ClassifyResponse:
-        """Raises ClassifyError; `timeout_s` includes the retries. The server's own `top_k` is 5,
-        or all classes of a model that has fewer."""
-        request = ClassifyRequest(image=image, top_k=top_k, request_id=request_id)
-        try:
-            response: ClassifyResponse = self._stub.Classify(request, timeout=timeout_s)
-        except grpc.RpcError as error:
-            raise _classify_error(error) from None
-        return response
+        self, image: bytes, *, request_id: str = "", **options: Unpack[Options]
+    ) -> Classification:
+        return self._run(self._client.classify(image, request_id=request_id, **options))
 
     def classify_many(
-        self,
-        photos: Iterable[Photo],
-        top_k: int | None = None,
-        concurrency: int = 8,
-        timeout_s: float = 10.0,
-    ) -> Iterator[Answer]:
-        """Each photo with its answer, in the order of the photos.
+        self, photos: Iterable[P], *, concurrency: int = 8, **options: Unpack[Options]
+    ) -> Iterator[Answer[P]]:
+        """Each photo with its answer, in the order of the photos; a call for each."""
+        source = _source(photos)
+        return self._each(self._client.classify_many(source, concurrency=concurrency, **options))
 
-        At most `concurrency` photos are in memory and in flight; a few more answers may wait for
-        an earlier photo, so that a slow one does not hold up the others.
-        """
-        pool = ThreadPoolExecutor(concurrency)
-        waiting: deque[tuple[Photo, Future[ClassifyResponse | ClassifyError]]] = deque()
+    def classify_stream(
+        self, photos: Iterable[P], *, window: int = 32, **options: Unpack[Options]
+    ) -> Iterator[Answer[P]]:
+        """Each photo with its answer as soon as that is ready; one call for all."""
+        source = _source(photos)
+        return self._each(self._client.classify_stream(source, window=window, **options))
+
+    def model(self, version: str = "", *, timeout_s: float = 10.0) -> Model:
+        """What is being served."""
+        return self._run(self._client.model(version, timeout_s=timeout_s))
+
+    def ready(self, *, timeout_s: float = 1.0) -> bool:
+        """Whether a server is there and takes photos now."""
+        return self._run(self._client.ready(timeout_s=timeout_s))
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._loop.is_closed():
+            coroutine.close()
+            raise ValueError("the client is closed")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            for photo in photos:
-                waiting.append((photo, pool.submit(self._answer, photo, top_k, timeout_s)))
-                while waiting and (waiting[0][1].done() or len(waiting) >= 2 * concurrency):
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            for photo, future in waiting:
-                yield photo, future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            return future.result()
+        except CancelledError:
+            raise ClassifyError("CANCELLED", "the client was closed") from None
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
 
-    def _answer(
-        self, photo: Photo, top_k: int | None, timeout_s: float
-    ) -> ClassifyResponse | ClassifyError:
-        try:
-            return self.classify(photo.read(), top_k, timeout_s)
-        except ClassifyError as error:
-            return error
-        except OSError as error:
-            return ClassifyError("UNREADABLE", error.strerror or str(error))
+    def _each(self, answers: AsyncGenerator[T]) -> Iterator[T]:
+        """One that is given up is closed by the event loop, as no one holds `answers` any more."""
+
+        async def following() -> T | None:
+            return await anext(answers, None)
+
+        while (answer := self._run(following())) is not None:
+            yield answer
 
 
-def _classify_error(error: grpc.RpcError) -> ClassifyError:
-    assert isinstance(error, grpc.Call)  # as all are that a call raises
-    return ClassifyError(error.code().name, error.details() or "")
+def _source(photos: Iterable[P]) -> Photos[P]:
+    return photos if isinstance(photos, Sequence) else _pulled(photos)
+
+
+async def _pulled(photos: Iterable[P]) -> AsyncIterator[P]:
+    """A source that may block has a thread of its own, which nobody waits for."""
+    source = iter(photos)
+    asked: SimpleQueue[Future[P | None] | None] = SimpleQueue()
+
+    def pull() -> None:
+        while following := asked.get():
+            if following.set_running_or_notify_cancel():
+                try:
+                    following.set_result(next(source, None))
+                except BaseException as error:
+                    following.set_exception(error)
+
+    threading.Thread(target=pull, name="source of photos", daemon=True).start()
+    try:
+        while True:
+            following: Future[P | None] = Future()
+            asked.put(following)
+            if (photo := await asyncio.wrap_future(following)) is None:
+                return
+            yield photo
+    finally:
+        asked.put(None)

@@ -12,9 +12,10 @@ from pathlib import Path
 from statistics import median
 
 from clients.classify import add_server_options, no_server, progress, quietly, say
-from clients.client import ClassifyError, Client
+from clients.client import Client
+from clients.errors import ClassifyError
 from clients.photos import Photo, photos_in
-from protos.classifier_pb2 import ClassifyResponse
+from clients.results import Classification
 
 FAILURES_SHOWN = 10
 
@@ -53,12 +54,12 @@ class Score:
     def photos(self) -> int:
         return len(self.total_ms)
 
-    def add(self, group: str, response: ClassifyResponse) -> None:
-        synsets = [p.synset for p in response.predictions]
+    def add(self, group: str, answer: Classification) -> None:
+        synsets = [p.synset for p in answer.predictions]
         self.top1 += synsets[:1] == [group]
         self.top5 += group in synsets[:5]
-        self.total_ms.append(response.timing.total_ms)
-        self.model = f"{response.model.name} {response.model.version}"
+        self.total_ms.append(answer.timing.total_ms)
+        self.model = f"{answer.model.name} {answer.model.build or answer.model.version}"
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -136,7 +137,7 @@ def _scores(
         chosen = photos if classes is None else [p for p in photos if p.group in classes]
         score = Score(name, left_out=len(photos) - len(chosen))
         start = time.monotonic()
-        answers = client.classify_many(chosen, 5, concurrency)
+        answers = client.classify_many(chosen, top_k=5, concurrency=concurrency)
         for photo, answer in progress(answers, len(chosen)):
             if isinstance(answer, ClassifyError):
                 _say_failure(score, photo, answer)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from server import cpus
 from server.costmodel import CostModel
 from server.errors import EngineFailure, Expired, ServeError, WouldMiss
 from server.job import Inferred, Job
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # Who waits for company starts this many times the engine's time before the deadline.
 DEADLINE_MARGIN = 1.25
+# What was coming may turn out to be no photo: then nobody wakes the engine.
+LOOK_AGAIN_S = 0.005
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -53,9 +56,12 @@ class Batcher:
         costs: CostModel,
         metrics: Metrics,
         executed: Callable[[list[Job], float], None] = lambda jobs, seconds: None,
+        coming: Callable[[], bool] = lambda: False,
     ):
+        """`executed` is told of each batch and its seconds; `coming` says whether more photos will
+        be here in a moment, so that a small batch is better not started yet."""
         self._run, self._policy, self._costs = run, policy, costs
-        self._metrics, self._executed = metrics, executed
+        self._metrics, self._executed, self._coming = metrics, executed, coming
         self._waiting = FairQueue(policy.priority_levels)
         self._running: list[Job] = []
         self._changed = threading.Condition()
@@ -102,6 +108,7 @@ class Batcher:
         self._thread.join()
 
     def _serve(self) -> None:
+        cpus.yield_to_others(cpus.ENGINE)
         while True:
             with self._changed:
                 while not self._closed and not self._ripe():
@@ -119,19 +126,17 @@ class Batcher:
 
     def _patience(self) -> float | None:
         """Seconds for which a fuller batch is worth waiting; None while nobody is there."""
-        policy, waiting = self._policy, len(self._waiting)
+        policy, costs, waiting = self._policy, self._costs, len(self._waiting)
         if not waiting:
             return None
+        now = time.monotonic()
+        latest = self._waiting.peek().deadline - DEADLINE_MARGIN * costs.infer_s(waiting)
+        if waiting < min(costs.efficient_size, policy.max_batch_size) and self._coming():
+            return max(0.0, min(latest - now, LOOK_AGAIN_S))
         enough = min(policy.preferred_batch_size, default=policy.max_batch_size)
         if policy.max_queue_delay_s == 0 or waiting >= enough:
             return 0
-        now = time.monotonic()
-        first = self._waiting.peek()
-        ends = min(
-            self._waiting.oldest + policy.max_queue_delay_s,
-            first.deadline - DEADLINE_MARGIN * self._costs.infer_s(waiting),
-        )
-        return max(0.0, ends - now)
+        return max(0.0, min(latest, self._waiting.oldest + policy.max_queue_delay_s) - now)
 
     def _next_batch(self, now: float) -> list[Job]:
         """The next jobs in order that can all be answered by the earliest deadline among them.

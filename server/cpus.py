@@ -2,7 +2,12 @@
 
 import math
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
+
+# Niceness: who accepts and refuses goes before the engine, and that before the decoders.
+ENGINE, DECODER = 5, 10
 
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 
@@ -26,3 +31,12 @@ def name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
+
+
+def yield_to_others(nice: int) -> None:
+    """Of the calling thread, and of those that it will start: the scheduler prefers the others.
+
+    On Linux niceness belongs to the thread. Where it does not, or is not allowed, nothing happens.
+    """
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)

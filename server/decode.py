@@ -14,6 +14,7 @@ from alexnet.preprocess import (
     preprocess,
 )
 from alexnet.spec import Preprocess
+from server import cpus
 from server.errors import (
     BadImage,
     Expired,
@@ -94,6 +95,7 @@ class Decoder:
             thread.join()
 
     def _serve(self) -> None:
+        cpus.yield_to_others(cpus.DECODER)
         while True:
             with self._changed:
                 while not self._waiting and not self._closed:

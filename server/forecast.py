@@ -12,9 +12,11 @@ from server.decode import Decoder
 from server.errors import WouldMiss
 from server.job import Job
 
-# Of the time spent waiting: a forecast that is right on average is late half the time.
-SAFETY = 1.15
 _LEARN = 0.1
+# How wrong a forecast may be: mean and mean deviation of the errors, weighed as TCP does for its
+# retransmission timer (RFC 6298).
+DEVIATIONS = 4
+MOST_MARGIN = 0.4
 
 
 class Forecast:
@@ -27,6 +29,13 @@ class Forecast:
         """Seconds that pass for each second of the cost model, while photos wait."""
         self._last = 0.0
         self._was_busy = False
+        self._error = self._deviation = 0.0
+
+    def settled(self, job: Job) -> None:
+        """Compares the answer, or the moment when the caller gave up, with what was expected."""
+        error = time.monotonic() - job.expected
+        self._deviation += _LEARN * (abs(error - self._error) - self._deviation)
+        self._error += _LEARN * (error - self._error)
 
     def backlog_s(self) -> float:
         """How long until everything that waits now is answered."""
@@ -42,7 +51,7 @@ class Forecast:
         """
         job.decode_s = 0.0 if job.crop is not None else self._costs.decode_s(job.header)
         job.expected, after = self._expected(job.level, job.deadline, job.decode_s)
-        if job.expected > job.deadline:
+        if job.expected + self._margin_s(job.deadline - job.arrived) > job.deadline:
             raise self._too_late(job.arrived, job.deadline, job.expected, job.decode_s)
         if after:
             self._keep_promises(after, job.decode_s)
@@ -51,7 +60,7 @@ class Forecast:
         """Raises WouldMiss when a photo that is still to be uploaded would have no chance."""
         decode_s = self._costs.decode_s(None)
         expected, _ = self._expected(level, deadline, decode_s)
-        if expected > deadline:
+        if expected + self._margin_s(deadline - start) > deadline:
             raise self._too_late(start, deadline, expected, decode_s)
 
     def _expected(self, level: int, deadline: float, decode_s: float) -> tuple[float, list[Job]]:
@@ -67,7 +76,7 @@ class Forecast:
         running = max(0.0, self._batcher.busy_until - now)
         free = running + self.pace * full * costs.infer_s(most)
         infer_s = costs.infer_s(min(most, rest + 1 + len(after)))
-        return now + SAFETY * max(decoded, free) + infer_s, after
+        return now + max(decoded, free) + infer_s, after
 
     def executed(self, jobs: list[Job]) -> None:
         """Compares with the clock, on the engine's thread: what passed between two batches while
@@ -79,6 +88,12 @@ class Forecast:
             ratio = min(max((now - self._last) / predicted, 0.2), 5.0)
             self.pace += _LEARN * (ratio - self.pace)
         self._last, self._was_busy = now, len(self._decoder) + len(self._batcher) > 0
+
+    def _margin_s(self, timeout_s: float) -> float:
+        """How much later than expected an answer may well be. At most a part of the timeout: who
+        refuses everybody would never find out that things are better again."""
+        margin_s = self._error + DEVIATIONS * self._deviation
+        return min(max(0.0, margin_s), MOST_MARGIN * timeout_s)
 
     def _too_late(
         self, start: float, deadline: float, expected: float, decode_s: float
@@ -93,7 +108,7 @@ class Forecast:
         return WouldMiss(
             f"an answer would take about {(expected - start) * 1000:.0f} ms now; the deadline was "
             f"{timeout_ms} ms: try again later",
-            retry_after_s=jittered(expected - deadline),
+            retry_after_s=jittered(expected + self._margin_s(deadline - start) - deadline),
         )
 
     def _keep_promises(self, after: list[Job], decode_s: float) -> None:

@@ -1,6 +1,7 @@
 """From a version on disk to one that is served: opened, proven, warm, and its costs known."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from alexnet.bundle import Bundle
@@ -30,7 +31,10 @@ class Opener:
 
     async def open(self, source: Source) -> Served:
         """Raises BundleError."""
-        model, costs = await asyncio.to_thread(self._prove, source.path)
+        # In a thread of its own: the engine's threads inherit its niceness.
+        with ThreadPoolExecutor(1, "open", cpus.yield_to_others, (cpus.ENGINE,)) as thread:
+            loop = asyncio.get_running_loop()
+            model, costs = await loop.run_in_executor(thread, self._prove, source.path)
         served = Served(source.version, model, costs, self._decoder, self._policy, self._metrics)
         self._metrics.serving(served.info, served.drift)
         return served

@@ -188,7 +188,7 @@ class DataPlane:
             job.image, job.header = source, read_header(source)
             spec = served.model.bundle.manifest.preprocess
             size = 0 if admission.uploaded else len(source)
-            if job.header:
+            if job.header:  # without one, nothing will be decoded
                 self._decoder.check(job.header)
                 size += decoded_bytes(job.header, spec)
             self._reserve(admission, size)

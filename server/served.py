@@ -51,7 +51,9 @@ class Served:
         names = (model.name, pixels_name(model.name))
         self.statistics = {name: metrics.statistics(name, version) for name in names}
         self._decoder, self._metrics = decoder, metrics
-        self.batcher = Batcher(model.engine.run, policy, costs, metrics, self._executed)
+        self.batcher = Batcher(
+            model.engine.run, policy, costs, metrics, self._executed, self._coming
+        )
         self.forecast = Forecast(costs, decoder, self.batcher, policy.max_batch_size)
         self._users = 0
         self._unused = asyncio.Event()
@@ -80,7 +82,10 @@ class Served:
             self.batcher.submit(job)
         try:
             inferred = await job.answer
+            self.forecast.settled(job)
         except asyncio.CancelledError:
+            if time.monotonic() >= job.deadline:
+                self.forecast.settled(job)
             if self._decoder.remove(job) or self.batcher.remove(job):
                 expired = time.monotonic() >= job.deadline
                 self._metrics.dropped.labels("expired" if expired else "cancelled").inc()
@@ -121,6 +126,10 @@ class Served:
     def _decoded(self, job: Job) -> None:
         self.costs.decoded(job.header, job.decoded - job.decode_started)
         self.batcher.submit(job)
+
+    def _coming(self) -> bool:
+        """While photos wait for a decoder, small batches are no good use of the CPU."""
+        return self.model.engine.on_cpu and len(self._decoder) > 0
 
     def _executed(self, jobs: list[Job], seconds: float) -> None:
         self._metrics.batch.labels(self.version).observe(len(jobs))

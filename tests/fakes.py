@@ -44,7 +44,7 @@ class FakeEngine:
     `gate` holds every batch until it is set; `fail` makes every run raise.
     """
 
-    name, threads = "fake", 1
+    name, threads, on_cpu = "fake", 1, False
 
     def __init__(self) -> None:
         self.gate = threading.Event()

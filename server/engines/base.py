@@ -12,6 +12,8 @@ class Engine(Protocol):
     name: str
     """Runtime and device, for the log and the metrics: `onnxruntime-cpu`."""
     threads: int
+    on_cpu: bool
+    """It shares the cores with whoever decodes."""
 
     def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, crop, crop, 3) -> (N, classes) logits."""

@@ -8,7 +8,7 @@ from alexnet.manifest import Manifest
 
 
 class OrtEngine:
-    name = "onnxruntime-cpu"
+    name, on_cpu = "onnxruntime-cpu", True
 
     def __init__(self, onnx: bytes, manifest: Manifest, threads: int):
         options = onnxruntime.SessionOptions()

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from clients.client import ClassifyError, Client
+from clients.client import Client
+from clients.errors import ClassifyError
+from clients.fake import FakeServer
 from clients.photos import photos_in
-from tests.service.classifier_fake import FakeClassifier, on_terminal, run, serving
+from tests.service.classifier_fake import on_terminal, run, telling
 
 SCORE = "clients.score"
 
@@ -23,8 +25,8 @@ ANSWERS = {
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeClassifier]:
-    with serving() as fake:
+def fake() -> Iterator[FakeServer]:
+    with telling() as fake:
         yield fake
 
 
@@ -59,7 +61,7 @@ def test_a_folder_and_its_zip_hold_the_same_photos(tmp_path: Path) -> None:
         ]
 
 
-def test_a_damaged_member_of_a_zip_is_unreadable(tmp_path: Path, fake: FakeClassifier) -> None:
+def test_a_damaged_member_of_a_zip_is_unreadable(tmp_path: Path, fake: FakeServer) -> None:
     path = tmp_path / "damaged.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.jpg", "n01 n02")
@@ -80,7 +82,7 @@ def scores(*arguments: object) -> list[dict[str, object]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_folder_zip_and_flat_folder_score_the_same(fake: FakeClassifier, tmp_path: Path) -> None:
+def test_folder_zip_and_flat_folder_score_the_same(fake: FakeServer, tmp_path: Path) -> None:
     flat = {name.replace("/", "_"): answer for name, answer in ANSWERS.items()}
     sources = [
         folder(tmp_path / "tree", ANSWERS),
@@ -97,7 +99,7 @@ def test_folder_zip_and_flat_folder_score_the_same(fake: FakeClassifier, tmp_pat
         assert isinstance(row["photos_per_s"], float)
 
 
-def test_the_table(fake: FakeClassifier, tmp_path: Path) -> None:
+def test_the_table(fake: FakeServer, tmp_path: Path) -> None:
     source = zipped(tmp_path / "val.zip", ANSWERS)
     done = run(SCORE, source, "--server", fake.address)
     header, row, empty, model = done.stdout.splitlines()
@@ -109,7 +111,7 @@ def test_the_table(fake: FakeClassifier, tmp_path: Path) -> None:
     assert (done.stderr, done.returncode) == ("", 0)
 
 
-def test_only_classes_of_another_source(fake: FakeClassifier, tmp_path: Path) -> None:
+def test_only_classes_of_another_source(fake: FakeServer, tmp_path: Path) -> None:
     source = folder(tmp_path / "photos", ANSWERS)
     val = zipped(tmp_path / "val.zip", {"n01/x.jpg": ""})
     listed = tmp_path / "classes.txt"
@@ -121,7 +123,7 @@ def test_only_classes_of_another_source(fake: FakeClassifier, tmp_path: Path) ->
     assert f"left out: 1 of 4 photos, of classes that are not in {val}" in done.stdout
 
 
-def test_failed_photos_are_counted_apart(fake: FakeClassifier, tmp_path: Path) -> None:
+def test_failed_photos_are_counted_apart(fake: FakeServer, tmp_path: Path) -> None:
     bad = {f"n01/bad{i:02}.jpg": "!INVALID_ARGUMENT no photo" for i in range(12)}
     source = folder(tmp_path / "photos", ANSWERS | bad)
     done = run(SCORE, source, "--json", "--server", fake.address)
@@ -132,7 +134,7 @@ def test_failed_photos_are_counted_apart(fake: FakeClassifier, tmp_path: Path) -
     assert done.returncode == 1
 
 
-def test_nothing_to_score_is_a_failure(fake: FakeClassifier, tmp_path: Path) -> None:
+def test_nothing_to_score_is_a_failure(fake: FakeServer, tmp_path: Path) -> None:
     source = folder(tmp_path / "photos", {"n02_a.jpg": "n02"})
     other = folder(tmp_path / "other", {"n01_a.jpg": "n01"})
     done = run(SCORE, source, "--classes", other, "--server", fake.address)
@@ -140,12 +142,12 @@ def test_nothing_to_score_is_a_failure(fake: FakeClassifier, tmp_path: Path) -> 
     assert done.returncode == 1
 
 
-def test_a_bar_on_a_terminal(fake: FakeClassifier, tmp_path: Path) -> None:
+def test_a_bar_on_a_terminal(fake: FakeServer, tmp_path: Path) -> None:
     source = zipped(tmp_path / "val.zip", ANSWERS)
     assert "/4 [" in on_terminal(SCORE, source, "--server", fake.address)
 
 
-def test_concurrency_is_kept(fake: FakeClassifier, tmp_path: Path) -> None:
+def test_concurrency_is_kept(fake: FakeServer, tmp_path: Path) -> None:
     source = zipped(tmp_path / "val.zip", {f"n01/{i}.jpg": "n01" for i in range(60)})
     (row,) = scores(source, "--concurrency", 3, "--server", fake.address)
     assert row["photos"] == 60

@@ -36,13 +36,15 @@ def by_pillow(data: bytes) -> Header:
         return Header(form, *image.size, bool(image.info.get("progressive")))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (320, 240), (17, 1100)])
+@pytest.mark.parametrize("size", [(2, 1), (320, 240), (17, 1100)])
 @pytest.mark.parametrize(
     ("file_format", "mode"),
     [(file_format, mode) for file_format, modes in MODES.items() for mode in modes],
 )
-def test_the_header_says_what_pillow_says(file_format: str, size: Any, mode: str) -> None:
-    data = encode(draw(*size).convert(mode), file_format)
+def test_the_header_says_what_pillow_says(
+    file_format: str, size: tuple[int, int], mode: str
+) -> None:
+    data = encode(draw(*size, mode), file_format)
     assert read_header(data) == by_pillow(data)
 
 
@@ -231,7 +233,7 @@ print(most() - before)
 def test_decoding_never_holds_more_than_was_counted(
     file_format: str, mode: str, options: Any
 ) -> None:
-    data = encode(draw(2000, 1500, "RGB").convert(mode), file_format, **options)
+    data = encode(draw(2000, 1500, mode), file_format, **options)
     kind = "PNG" if file_format == "JPEG" else file_format
     done = subprocess.run(
         [sys.executable, "-c", PEAK, kind], cwd=ROOT, input=data, capture_output=True, check=True

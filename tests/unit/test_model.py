@@ -18,7 +18,7 @@ from tests.fakes import CLASSES, SIDE, tiny_bundle
 class Recorder:
     """An engine that answers with zeros, which is what tiny_bundle's golden batch says."""
 
-    name, threads = "recorder", 1
+    name, threads, on_cpu = "recorder", 1, True
 
     def __init__(self) -> None:
         self.sizes: list[int] = []

@@ -1,0 +1,44 @@
+"""The load generator's requests over gRPC: serialised before the run, never tried again."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import cycle
+from typing import Any
+
+import grpc
+
+from clients.load.sender import OK, Reply, Sender, outcome
+from protos.classifier_pb2 import DESCRIPTOR, ClassifyRequest, ClassifyResponse
+
+_CLASSIFY = f"/{DESCRIPTOR.services_by_name['Classifier'].full_name}/Classify"
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_retries", 0),  # an attempt that fails is a result
+    # Else all channels to one address share one connection.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+@asynccontextmanager
+async def grpc_sender(
+    address: str, photos: Sequence[bytes], priority: int | None = None, connections: int = 4
+) -> AsyncIterator[Sender]:
+    """The connections take turns."""
+    requests = [ClassifyRequest(image=p, priority=priority).SerializeToString() for p in photos]
+    async with AsyncExitStack() as stack:
+        methods: list[Any] = []
+        for _ in range(connections):
+            channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+            await stack.enter_async_context(channel)
+            methods.append(channel.unary_unary(_CLASSIFY))  # no serialisers: bytes in, bytes out
+        turns = cycle(methods)
+
+        async def send(photo: int, timeout_s: float) -> Reply:
+            try:
+                return Reply(OK, await next(turns)(requests[photo], timeout=timeout_s))
+            except grpc.aio.AioRpcError as error:
+                reason = error.trailing_metadata().get("alexnet-reason")
+                return Reply(outcome(str(reason or error.code().name)))
+
+        yield Sender(len(photos), connections, send, ClassifyResponse.FromString)

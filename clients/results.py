@@ -1,0 +1,93 @@
+"""What a server answers, as plain values; protos/classifier.proto explains their fields."""
+
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from protos import classifier_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Prediction:
+    index: int
+    synset: str
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    name: str
+    version: str
+    build: str
+
+
+@dataclass(frozen=True)
+class Image:
+    format: str
+    width: int
+    height: int
+    mode: str
+    orientation: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    decode_ms: float
+    queue_ms: float
+    infer_ms: float
+    total_ms: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Classification:
+    predictions: tuple[Prediction, ...]
+    """Most probable first."""
+    model: ModelVersion
+    image: Image
+    timing: Timing
+    request_id: str
+    attempts: int = 1
+    """How often the server was asked."""
+
+    @property
+    def top1(self) -> Prediction:
+        return self.predictions[0]
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    version: str
+    classes: int
+    known_classes: int
+    top1: float
+    top5: float
+    measured_on: str
+    precision: str
+    crop: int
+    build: str
+    versions: tuple[str, ...]
+
+
+def classification(response: pb.ClassifyResponse, attempts: int) -> Classification:
+    return Classification(
+        predictions=tuple(_plain(Prediction, p) for p in response.predictions),
+        model=_plain(ModelVersion, response.model),
+        image=_plain(Image, response.image),
+        timing=_plain(Timing, response.timing),
+        request_id=response.request_id,
+        attempts=attempts,
+    )
+
+
+def model(message: pb.Model) -> Model:
+    return _plain(Model, message, versions=tuple(message.versions))
+
+
+T = TypeVar("T")
+
+
+def _plain(kind: type[T], message: Any, **converted: Any) -> T:
+    names: Any = fields(kind)  # type: ignore[arg-type]  # all of them are dataclasses
+    return kind(**{field.name: getattr(message, field.name) for field in names} | converted)

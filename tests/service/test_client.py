@@ -1,0 +1,221 @@
+"""The client for threads against a real server that answers as it is told."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+
+import pytest
+
+from clients import retry
+from clients.aio import MAX_IMAGE_BYTES
+from clients.client import Client
+from clients.errors import ClassifyError
+from clients.fake import FakeServer
+from clients.photos import Photo
+from clients.results import Classification, Model
+from tests.service.classifier_fake import telling, until
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    with telling() as fake:
+        yield fake
+
+
+@pytest.fixture
+def client(fake: FakeServer) -> Iterator[Client]:
+    with Client(fake.address) as client:
+        yield client
+
+
+def test_a_photo_is_answered(fake: FakeServer, client: Client) -> None:
+    answer = client.classify(b"n01 n02 n03", top_k=2, request_id="mine", priority=1, version="7")
+    assert [p.synset for p in answer.predictions] == ["n01", "n02"]
+    assert (answer.top1.label, answer.model.version) == ("tabby cat", "7")
+    assert (answer.request_id, answer.attempts) == ("mine", 1)
+    (request,) = fake.requests
+    assert (request.priority, request.version) == (1, "7")
+
+
+def test_what_is_not_asked_for_is_left_to_the_server(fake: FakeServer, client: Client) -> None:
+    client.classify(b"n01")
+    (request,) = fake.requests
+    assert not any(map(request.HasField, ("top_k", "priority", "timeout_ms")))
+    assert (request.request_id, request.version) == ("", "")
+
+
+def test_messages_may_be_larger_than_4_mb_in_both_directions(client: Client) -> None:
+    answer = client.classify(b"n01 " + b"x" * (5 << 20))
+    assert len(answer.predictions[1].label) == 5 << 20
+
+
+def test_a_photo_that_is_too_large_is_not_sent(fake: FakeServer, client: Client) -> None:
+    with pytest.raises(ClassifyError, match=r"at most 67,108,864 can be sent") as caught:
+        client.classify(bytes(MAX_IMAGE_BYTES + 1))
+    assert (caught.value.reason, caught.value.attempts) == ("too_large", 0)
+    assert fake.requests == []
+
+
+def test_a_photo_may_be_as_large_as_is_said(client: Client) -> None:
+    assert client.classify(b"n01".ljust(MAX_IMAGE_BYTES, b"\0")).top1.synset == "n01"
+
+
+def test_what_is_served_and_whether_it_is_ready(fake: FakeServer, client: Client) -> None:
+    fake.model = Model("mine", "3", 10, 9, 0.5, 0.75, "val", "int8", 224, "b", ("3", "2"))
+    assert client.model() == fake.model
+    assert client.ready()
+    fake.set_ready(False)
+    assert not client.ready()
+
+
+def test_no_server_is_not_ready(unused_tcp_port: int) -> None:
+    with Client(f"127.0.0.1:{unused_tcp_port}") as client:
+        assert not client.ready()
+
+
+def test_a_server_that_starts_a_little_later_answers(
+    unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "uniform", lambda low, high: high)
+    with Client(f"127.0.0.1:{unused_tcp_port}") as client, ThreadPoolExecutor(1) as pool:
+        assert not client.ready()
+        asked = pool.submit(client.classify, b"n01")
+        with FakeServer(port=unused_tcp_port):
+            assert asked.result().top1.label == "tabby cat"
+
+
+def test_any_number_of_threads_may_ask(fake: FakeServer, client: Client) -> None:
+    answers: SimpleQueue[Classification] = SimpleQueue()
+    fake.gate.clear()
+    threads = [Thread(target=lambda: answers.put(client.classify(b"n01"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    fake.gate.set()
+    for thread in threads:
+        thread.join()
+    assert answers.qsize() == 8
+
+
+async def test_it_may_be_used_while_an_event_loop_runs(client: Client) -> None:
+    assert client.classify(b"n01").top1.synset == "n01"
+    assert [a.attempts for _, a in client.classify_many([b"n01"])] == [1]
+
+
+def test_many_photos_keep_their_order_and_their_own_errors(client: Client) -> None:
+    images = [b"n01", b"!INVALID_ARGUMENT no photo", b"n02"] * 7
+    answers = list(client.classify_many(images, concurrency=4))
+    assert [image for image, _ in answers] == images
+    for image, answer in answers:
+        if isinstance(answer, ClassifyError):
+            assert str(answer) == image.decode()[1:].replace(" ", ": ", 1)
+        else:
+            assert answer.top1.synset == image.decode()
+
+
+def test_photos_are_read_only_as_they_are_sent(fake: FakeServer, client: Client) -> None:
+    read: list[int] = []
+
+    def image(name: int) -> bytes:
+        read.append(name)
+        return b"n01"
+
+    photos = [Photo(str(i), partial(image, i)) for i in range(50)]
+    fake.gate.clear()
+    answers = client.classify_many(photos, concurrency=4)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(next, answers)
+        until(lambda: len(fake.requests) == 4)
+        assert read == [0, 1, 2, 3]
+        fake.gate.set()
+        assert first.result()[0].name == "0"
+    assert len(list(answers)) == 49
+    assert fake.most_at_once == 4
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["many", "stream"])
+def test_a_caller_who_takes_no_answers_stops_the_source(client: Client, streamed: bool) -> None:
+    taken = count()
+    source = (b"%d" % next(taken) for _ in count())
+    if streamed:
+        answers = client.classify_stream(source, window=2)
+    else:
+        answers = client.classify_many(source, concurrency=2)
+    next(answers)
+    for _ in range(20):  # in which an unbounded reader would get far
+        client.classify(b"n01")
+    assert next(taken) <= 1 + 2 * 2 + 1, "answered, in flight or waiting, and the next"
+
+
+def test_a_photo_that_cannot_be_read_is_its_own_failure(client: Client, tmp_path: Path) -> None:
+    missing = Photo("missing", (tmp_path / "missing.jpg").read_bytes)
+    (_, failed), (_, good) = client.classify_many([missing, Photo("n01", lambda: b"n01")])
+    assert isinstance(failed, ClassifyError)
+    assert (failed.code, failed.attempts) == ("UNREADABLE", 0)
+    assert isinstance(good, Classification)
+
+
+def test_what_the_source_raises_comes_after_the_answers_before_it(client: Client) -> None:
+    def photos() -> Iterator[bytes]:
+        yield b"n01"
+        yield b"n02"
+        raise LookupError("the camera is gone")
+
+    for ask in (client.classify_many, client.classify_stream):
+        answers = ask(photos())
+        assert {next(answers)[0], next(answers)[0]} == {b"n01", b"n02"}
+        with pytest.raises(LookupError, match="camera"):
+            next(answers)
+
+
+def test_who_wants_no_more_does_not_wait_for_the_source(client: Client) -> None:
+    source: SimpleQueue[bytes] = SimpleQueue()
+    source.put(b"n01")
+    for image, _ in client.classify_many(iter(source.get, b"")):
+        assert image == b"n01"
+        break
+    assert client.classify(b"n02").top1.synset == "n02"
+
+
+def test_none_in_flight_is_refused(client: Client) -> None:
+    with pytest.raises(ValueError, match="at least one photo has to be in flight, not 0"):
+        next(client.classify_many([b"n01"], concurrency=0))
+
+
+def test_closing_ends_what_is_in_flight(fake: FakeServer) -> None:
+    fake.gate.clear()
+    client = Client(fake.address)
+    caught: list[ClassifyError] = []
+
+    def ask() -> None:
+        with pytest.raises(ClassifyError) as error:
+            client.classify(b"n01")
+        caught.append(error.value)
+
+    asking = Thread(target=ask)
+    asking.start()
+    assert fake.waiting.wait(20)
+    client.close()
+    asking.join()
+    assert [error.code for error in caught] == ["CANCELLED"]
+    client.close()
+    with pytest.raises(ValueError, match="the client is closed"):
+        client.classify(b"n01")
+
+
+def test_who_forgets_to_close_gets_no_complaint(fake: FakeServer) -> None:
+    program = (
+        "from clients.client import Client\n"
+        f"client = Client('{fake.address}')\n"
+        "answers = client.classify_stream([b'n01', b'n02'])\n"
+        "print(next(answers)[1].attempts)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)

@@ -1,0 +1,106 @@
+"""When the client asks again, and when it does not."""
+
+import asyncio
+from collections.abc import Iterator
+from itertools import repeat
+
+import pytest
+
+from clients import retry
+from clients.errors import ClassifyError
+from clients.retry import BURST, MOST_ATTEMPTS, Budget, answered
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that were waited, in no time; without the server's advice, the most there are."""
+    seconds: list[float] = []
+
+    async def sleep(wait_s: float) -> None:
+        seconds.append(wait_s)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(retry, "uniform", lambda low, high: high)
+    return seconds
+
+
+class Server:
+    """Fails as told, then answers "lynx"."""
+
+    def __init__(self, *failures: ClassifyError, always: ClassifyError | None = None) -> None:
+        self._failures: Iterator[ClassifyError] = repeat(always) if always else iter(failures)
+        self.left_s: list[float] = []
+
+    async def ask(self, left_s: float) -> str:
+        self.left_s.append(left_s)
+        for failure in self._failures:
+            raise failure
+        return "lynx"
+
+
+def full(retry_after_s: float | None = 0.5) -> ClassifyError:
+    return ClassifyError("RESOURCE_EXHAUSTED", "the queue is full", "overloaded", retry_after_s)
+
+
+@pytest.mark.parametrize(
+    "code", ["CANCELLED", "INVALID_ARGUMENT", "INTERNAL", "NOT_FOUND", "UNKNOWN", "UNIMPLEMENTED"]
+)
+async def test_what_is_not_safe_or_would_not_help_is_never_asked_again(
+    code: str, waits: list[float]
+) -> None:
+    server = Server(always=ClassifyError(code, "", retry_after_s=0.1))
+    with pytest.raises(ClassifyError) as caught:
+        await answered(server.ask, 10)
+    assert (caught.value.code, caught.value.attempts, waits) == (code, 1, [])
+
+
+@pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"])
+async def test_a_refusal_is_asked_again_only_when_the_server_says_when(
+    code: str, waits: list[float]
+) -> None:
+    with pytest.raises(ClassifyError):
+        await answered(Server(ClassifyError(code, "")).ask, 10)
+    assert waits == []
+    told = Server(ClassifyError(code, "", retry_after_s=0.3), full(0.0))
+    assert await answered(told.ask, 10) == ("lynx", 3)
+    assert waits == [0.3, 0.0], "exactly what the server said"
+
+
+async def test_without_advice_the_waits_double_up_to_the_longest(waits: list[float]) -> None:
+    server = Server(always=ClassifyError("UNAVAILABLE", "no server"))
+    with pytest.raises(ClassifyError) as caught:
+        await answered(server.ask, 10)
+    assert waits == [0.2, 0.4, 0.8, 1.6]
+    assert caught.value.attempts == len(server.left_s) == MOST_ATTEMPTS
+
+
+async def test_the_jitter_is_full(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
+    monkeypatch.setattr(retry, "uniform", lambda low, high: low)
+    await answered(Server(ClassifyError("UNAVAILABLE", "")).ask, 10)
+    assert waits == [0.0]
+
+
+async def test_nobody_waits_past_the_deadline(waits: list[float]) -> None:
+    with pytest.raises(ClassifyError, match="queue is full"):
+        await answered(Server(full(0.5)).ask, 0.5)
+    assert waits == []
+
+
+async def test_each_attempt_gets_what_is_left() -> None:
+    server = Server(full(0.02), full(0.02))
+    assert await answered(server.ask, 1.0) == ("lynx", 3)
+    first, second, third = server.left_s
+    assert 1.0 >= first >= second + 0.02 >= third + 0.04 > 0
+
+
+async def test_retries_cannot_multiply_an_overload(waits: list[float]) -> None:
+    budget, overloaded = Budget(), Server(always=full())
+    for _ in range(2 * BURST):
+        with pytest.raises(ClassifyError):
+            await answered(overloaded.ask, 10, budget)
+    assert len(overloaded.left_s) == 2 * BURST + BURST
+    for _ in range(11):
+        await answered(Server().ask, 10, budget)
+    assert await answered(Server(full()).ask, 10, budget) == ("lynx", 2), "successes earn retries"
+    with pytest.raises(ClassifyError):
+        await answered(Server(full()).ask, 10, budget)
