@@ -3,8 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PROTO := protos/classifier.proto protos/caffe.proto
-SERVICE := protos/classifier.proto
+PROTO := protos/classifier.proto protos/caffe.proto protos/oip.proto
+SERVICE := protos/classifier.proto protos/oip.proto
 
 .PHONY: help serve test check proto train export evaluate score format clean
 

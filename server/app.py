@@ -57,8 +57,11 @@ async def serving(config: Config) -> AsyncIterator[Server]:
     opener = Opener(config, decoder, metrics)
     repository = opener.repository = Repository(Path(config.model), policy, opener.open)
     plane = DataPlane(repository, decoder, limits(config), metrics)
-    http = HttpFace(plane, metrics.registry, config.host, config.http_port, config.metrics_port)
-    rpc = RpcFace(plane, config.host, config.grpc_port)
+    control = config.repository_control
+    http = HttpFace(
+        plane, metrics.registry, config.host, config.http_port, config.metrics_port, control
+    )
+    rpc = RpcFace(plane, config.host, config.grpc_port, control)
     polling = None
     try:
         await repository.load()

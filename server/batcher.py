@@ -202,10 +202,11 @@ class Batcher:
             (job, Inferred(row, len(batch)) if fine else None)
             for job, row, fine in zip(batch, logits, finite, strict=True)
         ]
-        # All in one wake-up of the loop; there is one loop, and a batch does not mix any.
-        batch[0].loop.call_soon_threadsafe(_answer, answers)
+        # Before the answers: who has one finds its run counted.
         self._costs.ran(len(batch), now - start)
         self._executed(batch, now - start)
+        # All in one wake-up of the loop; there is one loop, and a batch does not mix any.
+        batch[0].loop.call_soon_threadsafe(_answer, answers)
 
 
 def _answer(answers: list[tuple[Job, Inferred | None]]) -> None:

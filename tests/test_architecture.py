@@ -52,6 +52,7 @@ SERVER_LAYERS = [
     {"server.banner", "server.opener", "server.faces.http", "server.faces.rpc"},
     {"server.faces.rest", "server.faces.classifier", "server.faces.ops", "server.faces.docs"},
     {"server.faces.oip_rest", "server.faces.oip_rpc"},
+    {"server.faces.oip_control", "server.faces.oip_metadata", "server.faces.oip_json"},
     {"server.faces.oip_model"},
     {"server.faces.oip"},
     {"server.faces.form", "server.faces.replies", "server.faces.request_id", "server.faces.status"},
@@ -73,7 +74,7 @@ SERVER_LAYERS = [
     {"server.cpus", "server.errors", "server.logs", "server.policy"},
 ]
 
-MAX_LINES, MAX_TOTAL, MAX_TRACKED_BYTES = 300, 11_000, 40 << 20
+MAX_LINES, MAX_TOTAL, MAX_TRACKED_BYTES = 300, 12_500, 40 << 20
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from server import logs
 from server.faces.docs import Docs
+from server.faces.oip_rest import OipRest
 from server.faces.ops import Ops
 from server.faces.rest import Rest, errors
 from server.plane import DataPlane
@@ -28,12 +29,14 @@ class HttpFace:
         host: str,
         http_port: int,
         metrics_port: int,
+        repository_control: str = "off",
     ):
         ops = Ops(plane, registry)
         public = web.Application(
             middlewares=[errors], client_max_size=plane.limits.max_request_bytes
         )
-        public.add_routes([*Rest(plane).routes(), *ops.probes(), *Docs().routes()])
+        oip = OipRest(plane, repository_control)
+        public.add_routes([*Rest(plane).routes(), *oip.routes(), *ops.probes(), *Docs().routes()])
         private = web.Application(middlewares=[errors])
         private.add_routes(ops.routes())
         self._host = host

@@ -9,7 +9,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from protos import classifier_pb2_grpc as pb_grpc
+from protos import oip_pb2_grpc
 from server import logs
+from server.faces import oip_rpc
 from server.faces.classifier import SERVICE, Classifier
 from server.plane import DataPlane
 
@@ -39,14 +41,14 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc] # grpc ships no 
         """Tells the watchers too."""
         status = health_pb2.HealthCheckResponse
         value = status.SERVING if self._plane.ready else status.NOT_SERVING
-        for name in ("", SERVICE):
+        for name in ("", SERVICE, oip_rpc.SERVICE):
             await self.set(name, value)
 
 
 class RpcFace:
     """The gRPC server on its port, with grpc.health.v1 and reflection."""
 
-    def __init__(self, plane: DataPlane, host: str, port: int):
+    def __init__(self, plane: DataPlane, host: str, port: int, repository_control: str = "off"):
         limits = plane.limits
         self._server = grpc.aio.server(
             options=(
@@ -58,9 +60,11 @@ class RpcFace:
             maximum_concurrent_rpcs=2 * limits.max_queue_size + HEALTH_WATCHERS,
         )
         pb_grpc.add_ClassifierServicer_to_server(Classifier(plane), self._server)
+        oip = oip_rpc.OpenInference(plane, repository_control)
+        oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(oip, self._server)
         self._health = _Health(plane)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (SERVICE, oip_rpc.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.port = port

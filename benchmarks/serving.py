@@ -1,0 +1,255 @@
+"""What the server promises, measured: overload, a lone caller, reloading, streaming.
+
+    python -m benchmarks.serving photos/ --output docs/records/serving_MACHINE_DATE
+
+Server and generator share the machine: their ratios mean something, absolute figures are this
+machine's. Every experiment has a server process of its own. Writes OUTPUT.json.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+
+from alexnet.bundle import Bundle
+from clients.load.arrivals import punctual_loop
+from clients.load.grpc import grpc_sender
+from clients.load.point import Load, Point, percentiles
+from clients.load.run import run_point
+from clients.photos import photos_in
+from protos import classifier_pb2 as pb
+from protos import classifier_pb2_grpc as pb_grpc
+
+STARTER = Path("models/starter.tar.xz")
+TIMEOUT_S = 0.5
+
+
+@dataclass(frozen=True)
+class Server:
+    grpc: str
+    http: str
+    metrics: str
+
+    async def metric(self, name: str) -> float:
+        async with aiohttp.ClientSession() as session, session.get(self.metrics) as response:
+            text = await response.text()
+        return sum(float(v) for v in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+
+@asynccontextmanager
+async def serving(*flags: str) -> AsyncIterator[Server]:
+    ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "server", *ports, *flags, stdout=subprocess.PIPE, stderr=None
+    )
+    assert process.stdout is not None
+    try:
+        banner = ""
+        while "curl" not in banner:
+            line = (await process.stdout.readline()).decode()
+            if not line:
+                raise SystemExit("the server did not start")
+            banner += line
+        names = (r"gRPC +(\S+)", r"REST +(http://\S+)", r"metrics +(http://\S+)")
+        yield Server(*(re.findall(name, banner)[0] for name in names))
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def measured(server: Server, photos: Sequence[bytes], load: Load) -> Point:
+    async with grpc_sender(server.grpc, photos, None, load.concurrency or 4) as sender:
+        point = await run_point(sender, load)
+    outcomes = ", ".join(f"{n:,} {name}" for name, n in point.outcomes.items())
+    print(f"  {load}: {point.goodput_per_s:.0f}/s in time; {outcomes}", flush=True)
+    return point
+
+
+async def lone(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    """One connection: what is not decode and not the engine."""
+    async with serving() as server:
+        point = await measured(server, photos, Load(concurrency=1, seconds=seconds))
+    return {"latency_ms": point.latency_ms, "overhead_ms": point.overhead_ms,
+            "decode_ms": point.server_ms["decode"], "infer_ms": point.server_ms["infer"]}  # fmt: skip
+
+
+async def overload(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    """The peak of the curve, then three times that, then with a third of the callers leaving."""
+    async with serving() as server:
+        curve = []
+        rate = 100.0
+        while len(curve) < 2 or curve[-1].goodput_per_s > 0.85 * curve[-1].offered_per_s:
+            load = Load(rate=rate, seconds=seconds / 6, timeout_s=TIMEOUT_S)
+            curve.append(await measured(server, photos, load))
+            rate *= 1.25
+        peak = max(point.goodput_per_s for point in curve)
+        memory: list[float] = []
+        flood = Load(rate=3 * peak, seconds=seconds, timeout_s=TIMEOUT_S)
+        leaving = Load(rate=3 * peak, seconds=seconds, timeout_s=TIMEOUT_S, cancel=1 / 3)
+        points = {}
+        for name, load in (("three times", flood), ("a third leaves", leaving)):
+            watcher = asyncio.create_task(_watch(server, memory))
+            points[name] = await measured(server, photos, load)
+            watcher.cancel()
+    return {
+        "peak_per_s": peak,
+        "curve": [asdict(point) for point in curve],
+        **{name: _judged(point, peak) for name, point in points.items()},
+        "memory_mb": [round(v / 1e6) for v in memory],
+    }
+
+
+def _judged(point: Point, peak: float) -> dict[str, Any]:
+    answered = point.outcomes.get("ok", 0)
+    late = point.outcomes.get("late", 0) + point.outcomes.get("expired", 0)
+    return {
+        "goodput_of_peak": round(point.goodput_per_s / peak, 3),
+        "accepted_in_time": round(answered / max(answered + late, 1), 4),
+        "refused_p50_ms": point.refusal_ms.get("p50"),
+        **asdict(point),
+    }
+
+
+async def _watch(server: Server, memory: list[float]) -> None:
+    while True:
+        memory.append(await server.metric("process_resident_memory_bytes"))
+        await asyncio.sleep(5)
+
+
+async def reload(photos: Sequence[bytes], seconds: float, rate: float) -> dict[str, Any]:
+    """A new version is loaded in the middle of a steady load, again and again."""
+    with tempfile.TemporaryDirectory() as folder:
+        versions = Path(folder) / "alexnet"
+        versions.mkdir()
+        bundle = Bundle.open(STARTER)
+        bundle.write(versions / "1")
+        async with serving("--model", str(versions), "--repository-control", "local") as server:
+            before = await measured(server, photos, Load(rate=rate, seconds=seconds, timeout_s=5.0))
+            swaps: list[float] = []
+            swapping = asyncio.create_task(_swap(server, versions, swaps))
+            during = await measured(server, photos, Load(rate=rate, seconds=seconds, timeout_s=5.0))
+            swapping.cancel()
+    requests = during.requests
+    return {
+        "rate": rate, "requests": requests, "failed": requests - during.outcomes["ok"],
+        "swaps": len(swaps), "swap_s": percentiles(s / 1000 for s in swaps),
+        "versions": during.versions, "before_ms": before.latency_ms, "during_ms": during.latency_ms,
+        "p99_ratio": round(during.latency_ms["p99"] / before.latency_ms["p99"], 2),
+    }  # fmt: skip
+
+
+async def _swap(server: Server, versions: Path, swaps: list[float]) -> None:
+    """Loads one version after the other, without a pause: the worst that an operator can do."""
+    number = 1
+    async with aiohttp.ClientSession(server.http) as session:
+        while True:
+            number += 1
+            shutil.copytree(versions / "1", versions / "new")
+            (versions / "new").rename(versions / str(number))
+            start = time.monotonic()
+            async with session.post("/v2/repository/models/alexnet/load") as response:
+                assert response.status == 200, await response.text()
+            swaps.append(time.monotonic() - start)
+
+
+async def streams(photos: Sequence[bytes], seconds: float, at_once: int) -> dict[str, Any]:
+    """The same photos, as many under way: one call for each, and one call for all; in turns."""
+    requests = [pb.ClassifyRequest(image=photo, timeout_ms=5000) for photo in photos]
+    rates: dict[str, list[float]] = {"unary": [], "stream": []}
+    async with serving() as server, grpc.aio.insecure_channel(server.grpc) as channel:
+        stub = pb_grpc.ClassifierStub(channel)
+        for _ in range(3):
+            for name, ask in (("unary", _unary), ("stream", _stream)):
+                rates[name].append(await ask(stub, requests, at_once, seconds))
+                print(f"  {name}: {rates[name][-1]:.0f}/s", flush=True)
+    ratios = [s / u for s, u in zip(rates["stream"], rates["unary"], strict=True)]
+    return {"at_once": at_once, **rates, "stream_by_unary": sorted(ratios)[1]}
+
+
+async def _unary(stub: Any, requests: Sequence[Any], at_once: int, seconds: float) -> float:
+    answered, start = 0, time.monotonic()
+
+    async def caller(first: int) -> None:
+        nonlocal answered
+        at = first
+        while time.monotonic() - start < seconds:
+            await stub.Classify(requests[at % len(requests)], timeout=5)
+            answered, at = answered + 1, at + at_once
+
+    await asyncio.gather(*(caller(i) for i in range(at_once)))
+    return answered / (time.monotonic() - start)
+
+
+async def _stream(stub: Any, requests: Sequence[Any], at_once: int, seconds: float) -> float:
+    room, start, answered = asyncio.Semaphore(at_once), time.monotonic(), 0
+    call = stub.ClassifyStream()
+
+    async def send() -> None:
+        at = 0
+        while time.monotonic() - start < seconds:
+            await room.acquire()
+            await call.write(requests[at % len(requests)])
+            at += 1
+        await call.done_writing()
+
+    sending = asyncio.create_task(send())
+    while (answer := await call.read()) is not grpc.aio.EOF:
+        answered += answer.HasField("response")
+        room.release()
+    await sending
+    return answered / (time.monotonic() - start)
+
+
+def _facts(command: str) -> dict[str, Any]:
+    import onnxruntime
+
+    model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return {
+        "command": command, "date": time.strftime("%Y-%m-%d"), "commit": commit.stdout.strip(),
+        "cpu": f"{len(model)} x {model[0]}", "python": sys.version.split()[0],
+        "onnxruntime": onnxruntime.__version__, "grpc": grpc.__version__,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--output", type=Path, required=True, help="without a suffix")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the long experiments")
+    parser.add_argument("--only", help="experiments, by name: lone,overload,reload,streams")
+    options = parser.parse_args()
+    photos = [photo.read() for photo in photos_in(options.photos)]
+    s = options.seconds
+    experiments: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
+        "lone": lambda: lone(photos, s / 3),
+        "overload": lambda: overload(photos, s),
+        "reload": lambda: reload(photos, s, rate=100),
+        "streams": lambda: streams(photos, s / 6, 32),
+    }
+    file = options.output.with_suffix(".json")
+    found = json.loads(file.read_text()) if file.exists() else {}
+    found |= _facts(f"python -m benchmarks.serving photos/ --seconds {s:g}")
+    for name, experiment in experiments.items():
+        if not options.only or name in options.only.split(","):
+            print(name, flush=True)
+            with asyncio.Runner(loop_factory=punctual_loop) as runner:
+                found[name] = runner.run(experiment())  # type: ignore[arg-type]
+            file.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The REST face of the Open Inference Protocol, with Triton's extensions: `/v2`."""
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from server import logs
+from server.errors import BadRequest, ServeError, TooLarge
+from server.faces import oip_json, oip_metadata
+from server.faces.oip_control import RepositoryControl
+from server.faces.oip_model import Models
+from server.faces.replies import status_of
+from server.plane import DataPlane
+
+log = logging.getLogger(__name__)
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+# aiohttp stumbles over such a body once more when it looks for the next request.
+logs.calm(
+    logging.getLogger("server.faces.http"),
+    web.RequestPayloadError,
+    "a body that cannot be decompressed was answered 400",
+)
+
+
+class OipRest:
+    """The handlers of `/v2`. Errors are {"error": "text"} there."""
+
+    def __init__(self, plane: DataPlane, repository_control: str):
+        self._plane, self._models = plane, Models(plane)
+        self._control = RepositoryControl(plane.repository, self._models, repository_control)
+
+    def routes(self) -> list[web.RouteDef]:
+        gets: dict[str, Handler] = {
+            "/v2": self.server,
+            "/v2/health/live": self.live,
+            "/v2/health/ready": self.ready,
+            "/v2/models/stats": self.statistics,
+        }
+        posts: dict[str, Handler] = {
+            "/v2/repository/index": self.index,
+            "/v2/repository/models/{model}/load": self.load,
+            "/v2/repository/models/{model}/unload": self.unload,
+        }
+        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            gets[model] = self.metadata
+            gets[f"{model}/ready"] = self.model_ready
+            gets[f"{model}/config"] = self.config
+            gets[f"{model}/stats"] = self.statistics
+            posts[f"{model}/infer"] = self.infer
+        return [
+            *(web.get(path, _answering(handler)) for path, handler in gets.items()),
+            *(web.post(path, _answering(handler)) for path, handler in posts.items()),
+        ]
+
+    async def server(self, request: web.Request) -> web.Response:
+        return web.json_response(oip_metadata.server(self._control.extensions))
+
+    async def live(self, request: web.Request) -> web.Response:
+        return web.json_response({"live": True})
+
+    async def ready(self, request: web.Request) -> web.Response:
+        ready = self._plane.ready
+        return web.json_response({"ready": ready}, status=200 if ready else 503)
+
+    async def model_ready(self, request: web.Request) -> web.Response:
+        name, version = _model(request)
+        ready = self._models.ready(name, version)
+        return web.json_response({"name": name, "ready": ready}, status=200 if ready else 503)
+
+    async def metadata(self, request: web.Request) -> web.Response:
+        return web.json_response(oip_metadata.metadata(self._models, *_model(request)))
+
+    async def config(self, request: web.Request) -> web.Response:
+        return web.json_response(oip_metadata.config(self._models, *_model(request)))
+
+    async def statistics(self, request: web.Request) -> web.Response:
+        return web.json_response(oip_metadata.statistics(self._models, *_model(request)))
+
+    async def infer(self, request: web.Request) -> web.Response:
+        name, version = _model(request)
+        self._models.check(name)
+        header_length = _header_length(request)
+        with self._plane.admit(
+            "oip-rest", model=name, version=version, upload_bytes=self._upload_bytes(request)
+        ) as admission:
+            async with admission.in_time():
+                body = await self._read(request)
+            question = oip_json.read(body, header_length)
+            timeout_s, priority = self._models.schedule(question.parameters, None)
+            if timeout_s is not None:
+                admission.deadline = admission.start + timeout_s
+            admission.level = priority or admission.level
+            output = await self._models.infer(question.inputs, question.outputs, admission)
+            answer, json_length = oip_json.write(name, admission.served.version, question, output)
+        if json_length is None:
+            return web.Response(body=answer, content_type="application/json")
+        headers = {HEADER_LENGTH: str(json_length)}
+        return web.Response(body=answer, content_type="application/octet-stream", headers=headers)
+
+    async def index(self, request: web.Request) -> web.Response:
+        only_ready = (await self._options(request)).get("ready") is True
+        return web.json_response(self._control.index(request.remote or "", only_ready))
+
+    async def load(self, request: web.Request) -> web.Response:
+        parameters = (await self._options(request)).get("parameters", {})
+        await self._control.load(request.remote or "", request.match_info["model"], parameters)
+        return web.json_response({})
+
+    async def unload(self, request: web.Request) -> web.Response:
+        await self._control.unload(request.remote or "", request.match_info["model"])
+        return web.json_response({})
+
+    async def _options(self, request: web.Request) -> dict[str, Any]:
+        body = await self._read(request)
+        return oip_json.parse(body) if body else {}
+
+    def _upload_bytes(self, request: web.Request) -> int:
+        """What the body may hold: its declared length, or all that is allowed when it is unknown or
+        of the compressed body."""
+        length, most = request.content_length, self._plane.limits.max_request_bytes
+        if length is None or hdrs.CONTENT_ENCODING in request.headers:
+            return most
+        if length > most:
+            raise self._plane.too_large(length)
+        return length
+
+    async def _read(self, request: web.Request) -> bytes:
+        try:
+            return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise self._plane.too_large() from None
+        except web.RequestPayloadError:
+            raise BadRequest(
+                "the body cannot be decompressed as its Content-Encoding says"
+            ) from None
+
+
+def _answering(handler: Handler) -> Handler:
+    """What nobody foresaw is logged and says nothing."""
+
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except ServeError as known:
+            error = known
+        except Exception:
+            log.exception("a bug answered %s with 'internal error'", request.path)
+            error = ServeError("internal error")
+        response = web.json_response({"error": str(error)}, status=status_of(error))
+        if error.retry_after_s is not None:
+            response.headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after_s))
+        if isinstance(error, TooLarge):
+            response.force_close()  # the rest of the upload is not worth reading
+        return response
+
+    return answer
+
+
+def _model(request: web.Request) -> tuple[str, str]:
+    return request.match_info.get("model", ""), request.match_info.get("version", "")
+
+
+def _header_length(request: web.Request) -> int | None:
+    text = request.headers.get(HEADER_LENGTH)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise BadRequest(f"{HEADER_LENGTH} must be a whole number of bytes")
+    return int(text)

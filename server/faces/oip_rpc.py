@@ -1,0 +1,202 @@
+"""The gRPC face of the Open Inference Protocol, with Triton's extensions."""
+
+# ruff: noqa: N802 - the proto's names
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from protos import oip_pb2 as pb
+from protos import oip_pb2_grpc as pb_grpc
+from server.errors import BadRequest, NotFound, ServeError
+from server.faces import oip_metadata
+from server.faces.oip import Input, Requested, clipped, refuse_shared_memory
+from server.faces.oip_control import RepositoryControl
+from server.faces.oip_model import Models
+from server.faces.status import bug, guarded
+from server.plane import DataPlane
+
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+
+# Requests of one stream that are under way, in batches; then its sender waits.
+STREAM_BATCHES = 2
+
+
+Method = Callable[[Any, Any, Any], Awaitable[Message]]
+
+
+def _guarded(method: Method) -> Method:
+    """Errors of the method become the status of the call."""
+
+    async def answer(self: Any, request: Any, context: Any) -> Message:
+        return await guarded(lambda: method(self, request, context), context)
+
+    return answer
+
+
+class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
+    def __init__(self, plane: DataPlane, repository_control: str):
+        self._plane, self._models = plane, Models(plane)
+        self._control = RepositoryControl(plane.repository, self._models, repository_control)
+
+    async def ServerLive(self, request: Any, context: Any) -> Message:
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: Any, context: Any) -> Message:
+        return pb.ServerReadyResponse(ready=self._plane.ready)
+
+    async def ModelReady(self, request: pb.ModelReadyRequest, context: Any) -> Message:
+        """False, as in Triton, for a model that does not exist."""
+        try:
+            ready = self._models.ready(request.name, request.version)
+        except NotFound:
+            ready = False
+        return pb.ModelReadyResponse(ready=ready)
+
+    async def ServerMetadata(self, request: Any, context: Any) -> Message:
+        data = oip_metadata.server(self._control.extensions)
+        return ParseDict(data, pb.ServerMetadataResponse())
+
+    @_guarded
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Any) -> Message:
+        data = oip_metadata.metadata(self._models, request.name, request.version)
+        return ParseDict(data, pb.ModelMetadataResponse())
+
+    @_guarded
+    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Any) -> Message:
+        data = oip_metadata.config(self._models, request.name, request.version)
+        return ParseDict({"config": data}, pb.ModelConfigResponse())
+
+    @_guarded
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Any) -> Message:
+        data = oip_metadata.statistics(self._models, request.name, request.version)
+        return ParseDict(data, pb.ModelStatisticsResponse())
+
+    @_guarded
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> Message:
+        return await self._answer(request, "oip-grpc", context.time_remaining())
+
+    async def ModelStreamInfer(
+        self, requests: AsyncIterator[pb.ModelInferRequest], context: Any
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Answers in the order of the requests: an error has nothing else to be matched by."""
+        remaining = context.time_remaining()
+        ends = None if remaining is None else time.monotonic() + remaining
+        room = asyncio.Semaphore(STREAM_BATCHES * self._plane.repository.max_batch_size)
+        answers: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue()
+
+        async def read() -> None:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    async for request in requests:
+                        await room.acquire()
+                        answers.put_nowait(tasks.create_task(self._stream_answer(request, ends)))
+            finally:
+                answers.put_nowait(None)
+
+        reader = asyncio.create_task(read())
+        try:
+            while answer := await answers.get():
+                yield await answer
+                room.release()
+        finally:  # who hangs up leaves the queues
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    @_guarded
+    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Any) -> Message:
+        index = self._control.index(_peer(context), request.ready)
+        return ParseDict({"models": index}, pb.RepositoryIndexResponse())
+
+    @_guarded
+    async def RepositoryModelLoad(
+        self, request: pb.RepositoryModelLoadRequest, context: Any
+    ) -> Message:
+        await self._control.load(_peer(context), request.model_name, request.parameters)
+        return pb.RepositoryModelLoadResponse()
+
+    @_guarded
+    async def RepositoryModelUnload(
+        self, request: pb.RepositoryModelUnloadRequest, context: Any
+    ) -> Message:
+        await self._control.unload(_peer(context), request.model_name)
+        return pb.RepositoryModelUnloadResponse()
+
+    async def _answer(
+        self, request: pb.ModelInferRequest, face: str, timeout_s: float | None
+    ) -> pb.ModelInferResponse:
+        self._models.check(request.model_name)
+        timeout_s, priority = self._models.schedule(_parameters(request.parameters), timeout_s)
+        with self._plane.admit(
+            face,
+            timeout_s,
+            priority=priority,
+            version=request.model_version,
+            model=request.model_name,
+            upload_bytes=request.ByteSize(),
+        ) as admission:
+            outputs = [Requested(o.name, _parameters(o.parameters)) for o in request.outputs]
+            output = await self._models.infer(_inputs(request), outputs, admission)
+            return pb.ModelInferResponse(
+                model_name=request.model_name,
+                model_version=admission.served.version,
+                id=request.id,
+                outputs=[
+                    pb.ModelInferResponse.InferOutputTensor(
+                        name=output.name, datatype=output.datatype, shape=output.shape
+                    )
+                ],
+                raw_output_contents=[output.raw()],
+            )
+
+    async def _stream_answer(
+        self, request: pb.ModelInferRequest, ends: float | None
+    ) -> pb.ModelStreamInferResponse:
+        timeout_s = None if ends is None else ends - time.monotonic()
+        error: ServeError
+        try:
+            answer = await self._answer(request, "oip-grpc-stream", timeout_s)
+            return pb.ModelStreamInferResponse(infer_response=answer)
+        except ServeError as known:
+            error = known
+        except Exception:
+            error = bug()
+        return pb.ModelStreamInferResponse(
+            error_message=str(error), infer_response=pb.ModelInferResponse(id=request.id)
+        )
+
+
+def _inputs(request: pb.ModelInferRequest) -> list[Input]:
+    """Raises BadRequest when raw and typed contents are mixed, or not one for each input."""
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise BadRequest(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs")
+    inputs = []
+    for i, tensor in enumerate(request.inputs):
+        refuse_shared_memory(tensor.parameters)
+        if raw and tensor.HasField("contents"):
+            raise BadRequest(f"input {clipped(tensor.name)} has contents beside its raw contents")
+        contents = tensor.contents
+        elements = contents.bytes_contents if tensor.datatype == "BYTES" else contents.uint_contents
+        shape = tuple(tensor.shape)
+        inputs.append(Input(tensor.name, tensor.datatype, shape, raw[i] if raw else None, elements))
+    return inputs
+
+
+def _parameters(given: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice") or "", None)
+        for name, value in given.items()
+    }
+
+
+def _peer(context: Any) -> str:
+    """The address of `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
+    kind, _, address = context.peer().partition(":")
+    host = unquote(address).rpartition(":")[0].strip("[]")
+    return host if kind in ("ipv4", "ipv6") else ""

@@ -1,0 +1,114 @@
+"""The REST face of the Open Inference Protocol on a real server process, asked by curl."""
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ServerProcess
+from tests.photos import jpeg
+
+
+def curl(server: ServerProcess, path: str, *options: str, data: bytes | None = None) -> Any:
+    """Status and the JSON of the answer."""
+    post = ("--data-binary", "@-") if data is not None else ()
+    finished = subprocess.run(
+        ["curl", "-sS", "-w", "\n%{http_code}", *post, *options, server.http + path],
+        input=data, capture_output=True, timeout=30, check=True,
+    )  # fmt: skip
+    text, _, status = finished.stdout.rpartition(b"\n")
+    return int(status), json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("health/live", {"live": True}),
+        ("health/ready", {"ready": True}),
+        ("models/alexnet/ready", {"name": "alexnet", "ready": True}),
+        ("models/alexnet_pixels/versions/1/ready", {"name": "alexnet_pixels", "ready": True}),
+    ],
+)
+def test_health(server: ServerProcess, path: str, expected: dict[str, Any]) -> None:
+    assert curl(server, f"/v2/{path}") == (200, expected)
+
+
+def test_the_server_and_its_models_describe_themselves(server: ServerProcess) -> None:
+    assert curl(server, "/v2")[1]["name"] == "alexnet-server"
+    _, model = curl(server, "/v2/models/alexnet/versions/1")
+    assert model["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1, 1]}]
+    _, config = curl(server, "/v2/models/alexnet_pixels/config")
+    assert config["input"][0]["format"] == "FORMAT_NHWC"
+
+
+def test_statistics_are_numbers(server: ServerProcess) -> None:
+    _, everything = curl(server, "/v2/models/stats")
+    assert [m["name"] for m in everything["model_stats"]] == ["alexnet", "alexnet_pixels"]
+    _, one = curl(server, "/v2/models/alexnet/versions/1/stats")
+    assert isinstance(one["model_stats"][0]["inference_stats"]["queue"]["ns"], int)
+
+
+def test_a_photo_in_base64_is_answered_as_over_the_servers_own_protocol(
+    server: ServerProcess,
+) -> None:
+    photo = jpeg(320, 240)
+    tensor = {
+        "name": "image",
+        "datatype": "BYTES",
+        "shape": [1],
+        "parameters": {"content_type": "base64"},
+        "data": [base64.b64encode(photo).decode()],
+    }
+    asked = {
+        "id": "7",
+        "inputs": [tensor],
+        "outputs": [{"name": "probabilities", "parameters": {"classification": 5}}],
+    }
+    status, answer = curl(server, "/v2/models/alexnet/infer", data=json.dumps(asked).encode())
+    assert (status, answer["id"], answer["model_version"]) == (200, "7", "1")
+    _, own = curl(server, "/v1/classify", data=photo)
+    found = [text.split(":", 2) for text in answer["outputs"][0]["data"]]
+    expected = own["predictions"]
+    assert [(int(i), label) for _, i, label in found] == [
+        (p["index"], p["label"]) for p in expected
+    ]
+    assert [float(score) for score, _, _ in found] == pytest.approx(
+        [p["probability"] for p in expected], abs=2e-6
+    )
+
+
+def test_a_photo_may_follow_the_json(server: ServerProcess, tmp_path: Path) -> None:
+    photo = jpeg(320, 240)
+    tensor = {
+        "name": "image",
+        "datatype": "BYTES",
+        "shape": [1, 1],
+        "parameters": {"binary_data_size": 4 + len(photo)},
+    }
+    head = json.dumps({"inputs": [tensor]}).encode()
+    data = head + len(photo).to_bytes(4, "little") + photo
+    length = f"Inference-Header-Content-Length: {len(head)}"
+    status, answer = curl(server, "/v2/models/alexnet/infer", "-H", length, data=data)
+    assert (status, answer["outputs"][0]["shape"]) == (200, [1, 1000])
+    assert sum(answer["outputs"][0]["data"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/v2/models/resnet", 404, "Request for unknown model: 'resnet' is not found"),
+        ("/v2/models/resnet/ready", 404, "Request for unknown model"),
+        ("/v2/models/resnet/config", 404, "Request for unknown model"),
+        ("/v2/models/resnet/stats", 404, "Request for unknown model"),
+        ("/v2/models/alexnet/versions/9", 404, "version '9' of alexnet is not served"),
+    ],
+)
+def test_what_is_not_there_is_not_found(
+    server: ServerProcess, path: str, status: int, message: str
+) -> None:
+    found, answer = curl(server, path)
+    assert found == status
+    assert message in answer["error"]

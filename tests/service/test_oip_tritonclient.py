@@ -1,0 +1,116 @@
+"""Triton's own client, in an environment of its own, asks a real server process.
+
+Its checks are the files `tritonclient/check_*.py`: they run under the pytest of that environment.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2
+
+from alexnet.bundle import Bundle
+from alexnet.preprocess import preprocess
+from protos import oip_pb2 as pb
+from tests.conftest import ROOT, STARTER, ServerProcess, start_server, stop_server
+from tests.photos import jpeg, png
+
+FOLDER = Path(__file__).parent / "tritonclient"
+ENVIRONMENT = ROOT / ".venv-tritonclient"
+PHOTOS = [jpeg(320, 240, seed=1), png(200, 300, seed=2), jpeg(640, 480, "L", seed=3)]
+
+
+@pytest.fixture(scope="session")
+def tritonclient() -> Path:
+    """The interpreter of an environment that has what requirements.txt says; made when it has not
+    been, and kept."""
+    requirements = FOLDER / "requirements.txt"
+    mark = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    python, stamp = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "stamp"
+    if stamp.exists() and stamp.read_text() == mark:
+        return python
+    shutil.rmtree(ENVIRONMENT, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], check=True)
+    (ENVIRONMENT / ".gitignore").write_text("*\n")
+    installed = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--retries", "1", "-r", requirements],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "from versions: none" in installed.stderr:  # of a package that has versions
+        pytest.skip("the package index cannot be reached, and tritonclient is not installed yet")
+    assert installed.returncode == 0, installed.stderr
+    stamp.write_text(mark)
+    return python
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    running = start_server("--priority-levels", "2")
+    yield running
+    code, log = stop_server(running)
+    assert code == 0, log
+    assert "Traceback" not in log, log
+
+
+@pytest.fixture(scope="module")
+def data(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos, and what `/v1/classify` says of them; see tritonclient/given.py."""
+    folder = tmp_path_factory.mktemp("tritonclient")
+    bundle = Bundle.open(STARTER)
+    spec = bundle.manifest.preprocess
+    for i, photo in enumerate(PHOTOS):
+        (folder / f"photo_{i}").write_bytes(photo)
+    np.save(folder / "crops.npy", np.stack([preprocess(p, spec).crop for p in PHOTOS]))
+    np.save(folder / "probabilities.npy", [probabilities(server.http, p) for p in PHOTOS])
+    labels = "\n".join(label.name for label in bundle.labels.rows)
+    (folder / "labels.txt").write_text(labels)
+    descriptor = descriptor_pb2.FileDescriptorProto()
+    pb.DESCRIPTOR.CopyToProto(descriptor)
+    (folder / "oip.desc").write_bytes(descriptor.SerializeToString())
+    return folder
+
+
+def probabilities(url: str, photo: bytes) -> list[float]:
+    """By class."""
+    with urllib.request.urlopen(f"{url}/v1/classify?top_k=1000", photo) as response:
+        predictions = json.load(response)["predictions"]
+    return [p["probability"] for p in sorted(predictions, key=lambda p: p["index"])]
+
+
+def check(file: str, python: Path, server: ServerProcess, data: Path) -> None:
+    addresses = {"OIP_HTTP": server.http.removeprefix("http://"), "OIP_GRPC": server.grpc}
+    finished = subprocess.run(
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
+         "--rootdir", ".", "--confcutdir", ".", "-o", "python_files=check_*.py", file],
+        cwd=FOLDER, env={**os.environ, **addresses, "OIP_DATA": str(data)},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+@pytest.mark.parametrize(
+    "file", ["check_models.py", "check_grpc.py", "check_http.py", "check_aio.py"]
+)
+def test_tritons_client_is_answered(
+    file: str, tritonclient: Path, server: ServerProcess, data: Path
+) -> None:
+    check(file, tritonclient, server, data)
+
+
+def test_tritons_client_loads_and_unloads_where_the_operator_allows_it(
+    tritonclient: Path, data: Path
+) -> None:
+    running = start_server("--repository-control", "local")
+    try:
+        check("check_control.py", tritonclient, running, data)
+    finally:
+        code, log = stop_server(running)
+    assert code == 0, log

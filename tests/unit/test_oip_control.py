@@ -1,0 +1,131 @@
+"""Who may load and unload, and how long and how urgent a request is."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from alexnet.manifest import BundleError
+from server.errors import BadRequest, Disabled, NotFound
+from server.faces.oip_control import RepositoryControl
+from server.faces.oip_model import Models
+from server.faces.oip_rpc import _peer
+from server.repository import Entry
+
+HERE, THERE = ("127.0.0.1", "127.8.0.1", "::1"), ("192.0.2.7", "2001:db8::1", "", "localhost")
+
+
+class FakeRepository:
+    name = "m"
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.broken = ""
+
+    def index(self) -> list[Entry]:
+        return [Entry("1", "READY"), Entry("2", "UNAVAILABLE", "not loaded")]
+
+    async def load(self) -> None:
+        if self.broken:
+            raise BundleError(self.broken)
+        self.calls.append("load")
+
+    async def unload(self) -> None:
+        self.calls.append("unload")
+
+
+def control(who: str, repository: Any) -> RepositoryControl:
+    plane: Any = SimpleNamespace(repository=repository)
+    return RepositoryControl(repository, Models(plane), who)
+
+
+@pytest.mark.parametrize(
+    ("who", "peer", "allowed"),
+    [
+        *(("off", peer, False) for peer in HERE + THERE),
+        *(("local", peer, True) for peer in HERE),
+        *(("local", peer, False) for peer in THERE),
+        *(("open", peer, True) for peer in HERE + THERE),
+    ],
+)
+async def test_the_operator_says_who_may_change_the_models(
+    who: str, peer: str, allowed: bool
+) -> None:
+    repository = FakeRepository()
+    asked = control(who, repository)
+    if allowed:
+        await asked.load(peer, "m", {})
+        await asked.unload(peer, "m_pixels")
+        assert asked.index(peer, only_ready=False)
+    else:
+        with pytest.raises(Disabled):
+            await asked.load(peer, "m", {})
+        with pytest.raises(Disabled):
+            await asked.unload(peer, "m_pixels")
+        with pytest.raises(Disabled):
+            asked.index(peer, only_ready=False)
+    assert repository.calls == (["load", "unload"] if allowed else [])
+
+
+def test_the_index_has_both_models_of_each_version() -> None:
+    rows = control("open", FakeRepository()).index("", only_ready=False)
+    assert [(r["name"], r["version"], r["state"]) for r in rows] == [
+        ("m", "1", "READY"),
+        ("m", "2", "UNAVAILABLE"),
+        ("m_pixels", "1", "READY"),
+        ("m_pixels", "2", "UNAVAILABLE"),
+    ]
+    ready = control("open", FakeRepository()).index("", only_ready=True)
+    assert {row["version"] for row in ready} == {"1"}
+
+
+async def test_a_model_that_cannot_be_loaded_says_why() -> None:
+    repository = FakeRepository()
+    repository.broken = "it is damaged"
+    with pytest.raises(BadRequest, match="failed to load 'm': it is damaged"):
+        await control("open", repository).load("", "m", {})
+    with pytest.raises(BadRequest, match="parameters are not taken"):
+        await control("open", repository).load("", "m", {"config": "{}"})
+    with pytest.raises(NotFound):
+        await control("open", repository).unload("", "n")
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:127.0.0.1:5000", "127.0.0.1"),
+        ("ipv6:%5B::1%5D:5000", "::1"),
+        ("unix:/run/socket", ""),
+        ("", ""),
+    ],
+)
+def test_a_peer_of_grpc_is_an_address(peer: str, address: str) -> None:
+    assert _peer(SimpleNamespace(peer=lambda: peer)) == address
+
+
+@pytest.mark.parametrize(
+    ("parameters", "transport_s", "expected"),
+    [
+        ({}, None, (None, None)),
+        ({}, 2.0, (2.0, None)),
+        ({"timeout": 500_000}, None, (0.5, None)),
+        ({"timeout": 500_000}, 2.0, (0.5, None)),
+        ({"timeout": 5_000_000}, 2.0, (2.0, None)),
+        ({"timeout": 0, "priority": 0}, None, (None, None)),
+        ({"priority": 3, "other": "x"}, None, (None, 3)),
+    ],
+)
+def test_the_shorter_timeout_counts_and_zero_is_none(
+    parameters: dict[str, Any], transport_s: float | None, expected: tuple[Any, Any]
+) -> None:
+    plane: Any = SimpleNamespace(limits=SimpleNamespace(priority_levels=3))
+    assert Models(plane).schedule(parameters, transport_s) == expected
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"timeout": -1}, {"timeout": "5"}, {"timeout": 1 << 62}, {"priority": 4}]
+)
+def test_a_timeout_or_priority_that_makes_no_sense_is_refused(parameters: dict[str, Any]) -> None:
+    plane: Any = SimpleNamespace(limits=SimpleNamespace(priority_levels=3))
+    with pytest.raises(BadRequest):
+        Models(plane).schedule(parameters, None)

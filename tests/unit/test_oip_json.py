@@ -1,0 +1,152 @@
+"""Bodies of the Open Inference Protocol over HTTP, good and hostile."""
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.errors import BadRequest
+from server.faces.oip import Output
+from server.faces.oip_json import MAX_OBJECTS, MAX_VALUES, InferRequest, parse, read, write
+
+
+def tensor(**changes: Any) -> dict[str, Any]:
+    return {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["a"], **changes}
+
+
+def body(*inputs: dict[str, Any], **changes: Any) -> bytes:
+    return json.dumps({"inputs": inputs or [tensor()], **changes}).encode()
+
+
+def binary(header: bytes, *tensors: bytes) -> tuple[bytes, int]:
+    return b"".join((header, *tensors)), len(header)
+
+
+def test_strings_are_the_bytes_of_their_utf_8() -> None:
+    request = read(body(tensor(data=["é", "b"], shape=[2]), id="7"), None)
+    assert request.id == "7"
+    assert (request.inputs[0].shape, request.inputs[0].elements) == ((2,), [b"\xc3\xa9", b"b"])
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_photos_come_as_base64_that_is_announced(nested: bool) -> None:
+    text = base64.b64encode(b"\xff\xd8photo").decode()
+    given = tensor(data=[[text]] if nested else [text], parameters={"content_type": "base64"})
+    assert read(body(given), None).inputs[0].elements == [b"\xff\xd8photo"]
+
+
+def test_binary_tensors_follow_the_json_in_order() -> None:
+    sizes = [tensor(parameters={"binary_data_size": n}) for n in (3, 0, 2)]
+    whole_body, length = binary(body(*sizes), b"abc", b"", b"de")
+    request = read(whole_body, length)
+    assert [bytes(i.raw or b"") for i in request.inputs] == [b"abc", b"", b"de"]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "default", "expected"),
+    [
+        (None, None, False),
+        (None, True, True),
+        ([{}], None, False),
+        ([{}], True, True),
+        ([{"binary_data": True}], None, True),
+        ([{"binary_data": False}], True, False),
+    ],
+)
+def test_an_output_is_binary_when_it_or_the_request_says_so(
+    outputs: list[dict[str, bool]] | None, default: bool | None, expected: bool
+) -> None:
+    asked = [{"name": "probabilities", "parameters": parameters} for parameters in outputs or []]
+    parameters = {} if default is None else {"binary_data_output": default}
+    assert read(body(outputs=asked, parameters=parameters), None).binary is expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"1" * 10_000, "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b'{"inputs": 3}', "inputs must be a list, not '3'"),
+        (b'{"inputs": [3]}', r"inputs\[0\] must be a JSON object"),
+        (b'{"inputs": [{}]}', r"inputs\[0\] has no name"),
+        (b'{"id": 3}', "id must be a string"),
+        (body(tensor(name=3)), "name must be a string"),
+        (body(tensor(shape="1")), "shape must be a list"),
+        (body(tensor(shape=[1.0])), "shape must be a list of whole numbers"),
+        (body(tensor(data=None)), "data must be a list"),
+        (body(tensor(data=[3])), "every element of BYTES must be a string"),
+        (body(tensor(data=["\ud800"])), "surrogates not allowed"),
+        (body(tensor(data=["?"], parameters={"content_type": "base64"})), r"inputs\[0\]: "),
+        (body(tensor(parameters={"shared_memory_region": "r"})), "no shared memory"),
+        (body(tensor(parameters={"binary_data_size": 1})), "whole number from 0 to 0, not '1'"),
+        (body(outputs=[{}]), r"outputs\[0\] has no name"),
+        (body(parameters=[]), "parameters must be an object"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said(given: bytes, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        read(given, None)
+
+
+@pytest.mark.parametrize("length", [0, 10_000])
+def test_the_json_is_no_longer_than_the_body(length: int) -> None:
+    with pytest.raises(BadRequest, match="Inference-Header-Content-Length"):
+        read(body(), length)
+
+
+@pytest.mark.parametrize("size", [-1, 4, 1 << 60, "3"])
+def test_a_binary_tensor_is_no_larger_than_the_body(size: Any) -> None:
+    given, length = binary(body(tensor(parameters={"binary_data_size": size})), b"abc")
+    with pytest.raises(BadRequest, match="binary_data_size"):
+        read(given, length)
+
+
+def test_bytes_after_the_last_tensor_are_refused() -> None:
+    given, length = binary(body(tensor(parameters={"binary_data_size": 1})), b"abc")
+    with pytest.raises(BadRequest, match="2 bytes follow the last binary tensor"):
+        read(given, length)
+
+
+@pytest.mark.parametrize("bomb", [b"{" * (MAX_OBJECTS + 1), b"," * (MAX_VALUES + 1)])
+def test_json_that_would_take_all_time_and_memory_is_not_parsed(bomb: bytes) -> None:
+    with pytest.raises(BadRequest, match="send binary tensors"):
+        parse(bomb)
+
+
+FLOATS = Output("p", "FP32", (1, 2), np.array([[0.25, 0.75]], np.float32))
+TEXTS = Output("p", "BYTES", (1, 1), [b"0.75:1:tench"])
+
+
+@pytest.mark.parametrize(("output", "data"), [(FLOATS, [0.25, 0.75]), (TEXTS, ["0.75:1:tench"])])
+def test_an_answer_in_json_is_flat(output: Output, data: list[Any]) -> None:
+    answer, length = write("m", "2", InferRequest(None, {}, [], []), output)
+    assert length is None
+    assert json.loads(answer) == {
+        "model_name": "m",
+        "model_version": "2",
+        "outputs": [
+            {
+                "name": "p",
+                "datatype": output.datatype,
+                "shape": list(output.shape),
+                "data": data,
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("output", [FLOATS, TEXTS])
+def test_a_binary_answer_follows_the_json(output: Output) -> None:
+    request = InferRequest("7", {"binary_data_output": True}, [], [])
+    answer, length = write("m", "2", request, output)
+    assert length is not None
+    header = json.loads(answer[:length])
+    assert header["id"] == "7"
+    assert header["outputs"][0]["parameters"] == {"binary_data_size": len(output.raw())}
+    assert answer[length:] == output.raw()
