@@ -9,6 +9,7 @@ machine's. Every experiment has a server process of its own. Writes OUTPUT.json.
 import argparse
 import asyncio
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -28,6 +29,7 @@ from alexnet.bundle import Bundle
 from clients.load.arrivals import punctual_loop
 from clients.load.grpc import grpc_sender
 from clients.load.point import Load, Point, percentiles
+from clients.load.rest import rest_sender
 from clients.load.run import run_point
 from clients.photos import photos_in
 from protos import classifier_pb2 as pb
@@ -50,11 +52,12 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(*flags: str) -> AsyncIterator[Server]:
+async def serving(*flags: str, cores: Sequence[int] = ()) -> AsyncIterator[Server]:
     ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "server", *ports, *flags, stdout=subprocess.PIPE, stderr=None
-    )
+    command = [sys.executable, "-m", "server", *ports, *flags]
+    if cores:
+        command = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
         banner = ""
@@ -70,8 +73,16 @@ async def serving(*flags: str) -> AsyncIterator[Server]:
         await process.wait()
 
 
-async def measured(server: Server, photos: Sequence[bytes], load: Load) -> Point:
-    async with grpc_sender(server.grpc, photos, None, load.concurrency or 4) as sender:
+async def measured(
+    server: Server, photos: Sequence[bytes], load: Load, protocol: str = "grpc"
+) -> Point:
+    connections = load.concurrency or 4
+    sending = (
+        rest_sender(server.http.removeprefix("http://"), photos, None, connections)
+        if protocol == "rest"
+        else grpc_sender(server.grpc, photos, None, connections)
+    )
+    async with sending as sender:
         point = await run_point(sender, load)
     outcomes = ", ".join(f"{n:,} {name}" for name, n in point.outcomes.items())
     print(f"  {load}: {point.goodput_per_s:.0f}/s in time; {outcomes}", flush=True)
@@ -82,34 +93,45 @@ async def lone(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
     """One connection: what is not decode and not the engine."""
     async with serving() as server:
         point = await measured(server, photos, Load(concurrency=1, seconds=seconds))
-    return {"latency_ms": point.latency_ms, "overhead_ms": point.overhead_ms,
-            "decode_ms": point.server_ms["decode"], "infer_ms": point.server_ms["infer"]}  # fmt: skip
-
-
-async def overload(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
-    """The peak of the curve, then three times that, then with a third of the callers leaving."""
-    async with serving() as server:
-        curve = []
-        rate = 100.0
-        while len(curve) < 2 or curve[-1].goodput_per_s > 0.85 * curve[-1].offered_per_s:
-            load = Load(rate=rate, seconds=seconds / 6, timeout_s=TIMEOUT_S)
-            curve.append(await measured(server, photos, load))
-            rate *= 1.25
-        peak = max(point.goodput_per_s for point in curve)
-        memory: list[float] = []
-        flood = Load(rate=3 * peak, seconds=seconds, timeout_s=TIMEOUT_S)
-        leaving = Load(rate=3 * peak, seconds=seconds, timeout_s=TIMEOUT_S, cancel=1 / 3)
-        points = {}
-        for name, load in (("three times", flood), ("a third leaves", leaving)):
-            watcher = asyncio.create_task(_watch(server, memory))
-            points[name] = await measured(server, photos, load)
-            watcher.cancel()
     return {
-        "peak_per_s": peak,
-        "curve": [asdict(point) for point in curve],
-        **{name: _judged(point, peak) for name, point in points.items()},
-        "memory_mb": [round(v / 1e6) for v in memory],
-    }
+        "latency_ms": point.latency_ms, "overhead_ms": point.overhead_ms,
+        "decode_ms": point.server_ms["decode"], "infer_ms": point.server_ms["infer"],
+    }  # fmt: skip
+
+
+async def overload(
+    photos: Sequence[bytes], seconds: float, protocol: str, apart: bool
+) -> dict[str, Any]:
+    """The peak of the curve, then three times that, then with a third of the callers leaving.
+    `apart` gives the server one core and the generator another."""
+    cores = os.sched_getaffinity(0)
+    if apart:
+        os.sched_setaffinity(0, {max(cores)})
+    try:
+        async with serving(cores=[min(cores)] if apart else ()) as server:
+            return await _overload(server, photos, seconds, protocol)
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+async def _overload(
+    server: Server, photos: Sequence[bytes], seconds: float, protocol: str
+) -> dict[str, Any]:
+    curve: list[Point] = []
+    rate = 60.0
+    while len(curve) < 3 or curve[-1].goodput_per_s > 0.85 * curve[-1].offered_per_s:
+        load = Load(rate=rate, seconds=seconds / 6, timeout_s=TIMEOUT_S)
+        curve.append(await measured(server, photos, load, protocol))
+        rate *= 1.2
+    peak = max(point.goodput_per_s for point in curve)
+    memory: list[int] = []
+    found: dict[str, Any] = {"peak_per_s": peak, "curve": [asdict(point) for point in curve]}
+    for name, cancel in (("three times the peak", 0.0), ("a third leaves", 1 / 3)):
+        load = Load(rate=3 * peak, seconds=seconds, timeout_s=TIMEOUT_S, cancel=cancel)
+        watcher = asyncio.create_task(_watch(server, memory))
+        found[name] = _judged(await measured(server, photos, load, protocol), peak)
+        watcher.cancel()
+    return {**found, "memory_mb": memory}
 
 
 def _judged(point: Point, peak: float) -> dict[str, Any]:
@@ -123,9 +145,9 @@ def _judged(point: Point, peak: float) -> dict[str, Any]:
     }
 
 
-async def _watch(server: Server, memory: list[float]) -> None:
+async def _watch(server: Server, memory: list[int]) -> None:
     while True:
-        memory.append(await server.metric("process_resident_memory_bytes"))
+        memory.append(round(await server.metric("process_resident_memory_bytes") / 1e6))
         await asyncio.sleep(5)
 
 
@@ -221,7 +243,7 @@ def _facts(command: str) -> dict[str, Any]:
     return {
         "command": command, "date": time.strftime("%Y-%m-%d"), "commit": commit.stdout.strip(),
         "cpu": f"{len(model)} x {model[0]}", "python": sys.version.split()[0],
-        "onnxruntime": onnxruntime.__version__, "grpc": grpc.__version__,
+        "onnxruntime": onnxruntime.__version__, "grpcio": grpc.__version__,
     }  # fmt: skip
 
 
@@ -230,13 +252,16 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--output", type=Path, required=True, help="without a suffix")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the long experiments")
-    parser.add_argument("--only", help="experiments, by name: lone,overload,reload,streams")
+    parser.add_argument("--only", help="one experiment, by name")
     options = parser.parse_args()
     photos = [photo.read() for photo in photos_in(options.photos)]
     s = options.seconds
     experiments: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
         "lone": lambda: lone(photos, s / 3),
-        "overload": lambda: overload(photos, s),
+        "rest": lambda: overload(photos, s, "rest", apart=False),
+        "grpc": lambda: overload(photos, s, "grpc", apart=False),
+        "rest, apart": lambda: overload(photos, s, "rest", apart=True),
+        "grpc, apart": lambda: overload(photos, s, "grpc", apart=True),
         "reload": lambda: reload(photos, s, rate=100),
         "streams": lambda: streams(photos, s / 6, 32),
     }
@@ -244,7 +269,7 @@ def main() -> None:
     found = json.loads(file.read_text()) if file.exists() else {}
     found |= _facts(f"python -m benchmarks.serving photos/ --seconds {s:g}")
     for name, experiment in experiments.items():
-        if not options.only or name in options.only.split(","):
+        if options.only in (None, name):
             print(name, flush=True)
             with asyncio.Runner(loop_factory=punctual_loop) as runner:
                 found[name] = runner.run(experiment())  # type: ignore[arg-type]

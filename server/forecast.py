@@ -12,10 +12,12 @@ from server.decode import Decoder
 from server.errors import WouldMiss
 from server.job import Job
 
-_LEARN = 0.1
-# How wrong a forecast may be: mean and mean deviation of the errors, weighed as TCP does for its
-# retransmission timer (RFC 6298).
-DEVIATIONS = 4
+PACE_WEIGHT = 0.1
+# How wrong a forecast may be: mean and mean deviation of the errors, as TCP does it for its timer of
+# retransmission (RFC 6298). The deviation rises faster than it falls: errors come in runs, as a slow
+# moment makes everybody late who waits.
+ERROR_WEIGHT, RISE, FALL = 0.01, 0.03, 0.005
+DEVIATIONS = 3
 MOST_MARGIN = 0.4
 
 
@@ -34,8 +36,9 @@ class Forecast:
     def settled(self, job: Job) -> None:
         """Compares the answer, or the moment when the caller gave up, with what was expected."""
         error = time.monotonic() - job.expected
-        self._deviation += _LEARN * (abs(error - self._error) - self._deviation)
-        self._error += _LEARN * (error - self._error)
+        off = abs(error - self._error) - self._deviation
+        self._deviation += (RISE if off > 0 else FALL) * off
+        self._error += ERROR_WEIGHT * (error - self._error)
 
     def backlog_s(self) -> float:
         """How long until everything that waits now is answered."""
@@ -86,7 +89,7 @@ class Forecast:
             decode = sum(job.decode_s for job in jobs) / self._decoder.threads
             predicted = max(self._costs.infer_s(len(jobs)), decode)
             ratio = min(max((now - self._last) / predicted, 0.2), 5.0)
-            self.pace += _LEARN * (ratio - self.pace)
+            self.pace += PACE_WEIGHT * (ratio - self.pace)
         self._last, self._was_busy = now, len(self._decoder) + len(self._batcher) > 0
 
     def _margin_s(self, timeout_s: float) -> float:

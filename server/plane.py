@@ -194,6 +194,7 @@ class DataPlane:
             self._reserve(admission, size)
         else:
             job.crop = source
+        served.forecast.admit(job)
         async with admission.in_time():
             outcome = await served.infer(job)
         admission.timings.append(outcome.timing)
