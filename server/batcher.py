@@ -58,8 +58,8 @@ class Batcher:
         executed: Callable[[list[Job], float], None] = lambda jobs, seconds: None,
         coming: Callable[[], bool] = lambda: False,
     ):
-        """`executed` is told of each batch and its seconds; `coming` says whether more photos will
-        be here in a moment, so that a small batch is better not started yet."""
+        """`executed` is told of each batch and its seconds, on the loop; `coming` says whether more
+        photos will be here in a moment, so that a small batch is better not started yet."""
         self._run, self._policy, self._costs = run, policy, costs
         self._metrics, self._executed, self._coming = metrics, executed, coming
         self._waiting = FairQueue(policy.priority_levels)
@@ -193,27 +193,26 @@ class Batcher:
             return
         self.failures = 0
         now = time.monotonic()
-        finite: NDArray[np.bool_] = np.isfinite(logits).all(axis=1)
-        if not finite.all():
+        finite = [bool(np.isfinite(row).all()) for row in logits]
+        if not all(finite):
             log.error("the engine gave logits that are not finite")
         for job in batch:
             job.infer_started, job.inferred = start, now
         answers = [
-            (job, Inferred(row, len(batch)) if fine else None)
-            for job, row, fine in zip(batch, logits, finite, strict=True)
+            Inferred(row, len(batch)) if fine else None
+            for row, fine in zip(logits, finite, strict=True)
         ]
-        # Before the answers: who has one finds its run counted.
         self._costs.ran(len(batch), now - start)
-        self._executed(batch, now - start)
         # All in one wake-up of the loop; there is one loop, and a batch does not mix any.
-        batch[0].loop.call_soon_threadsafe(_answer, answers)
+        batch[0].loop.call_soon_threadsafe(self._answer, batch, answers, now - start)
 
-
-def _answer(answers: list[tuple[Job, Inferred | None]]) -> None:
-    for job, inferred in answers:
-        if job.answer.done():
-            continue
-        if inferred is None:  # its batch-mates need not suffer
-            job.answer.set_exception(EngineFailure())
-        else:
-            job.answer.set_result(inferred)
+    def _answer(self, batch: list[Job], answers: list[Inferred | None], seconds: float) -> None:
+        for job, inferred in zip(batch, answers, strict=True):
+            if job.answer.done():
+                continue
+            if inferred is None:  # its batch-mates need not suffer
+                job.answer.set_exception(EngineFailure())
+            else:
+                job.answer.set_result(inferred)
+        # After the answers went out, and before anybody could ask for the counts.
+        batch[0].loop.call_soon(self._executed, batch, seconds)

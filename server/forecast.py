@@ -13,9 +13,9 @@ from server.errors import WouldMiss
 from server.job import Job
 
 PACE_WEIGHT = 0.1
-# How wrong a forecast may be: mean and mean deviation of the errors, as TCP does it for its timer of
-# retransmission (RFC 6298). The deviation rises faster than it falls: errors come in runs, as a slow
-# moment makes everybody late who waits.
+# How wrong a forecast may be: mean and mean deviation of the errors, as TCP does it for its timer
+# of retransmission (RFC 6298). The deviation rises faster than it falls: errors come in runs, as a
+# slow moment makes everybody late who waits.
 ERROR_WEIGHT, RISE, FALL = 0.01, 0.03, 0.005
 DEVIATIONS = 3
 MOST_MARGIN = 0.4
@@ -82,9 +82,9 @@ class Forecast:
         return now + max(decoded, free) + infer_s, after
 
     def executed(self, jobs: list[Job]) -> None:
-        """Compares with the clock, on the engine's thread: what passed between two batches while
-        photos waited includes all that the cost model does not know, such as the faces."""
-        now = time.monotonic()
+        """Compares with the clock: what passed between two batches while photos waited includes all
+        that the cost model does not know, such as the faces."""
+        now = jobs[0].inferred
         if self._was_busy:
             decode = sum(job.decode_s for job in jobs) / self._decoder.threads
             predicted = max(self._costs.infer_s(len(jobs)), decode)

@@ -80,6 +80,7 @@ class Metrics:
             "alexnet_queue_photos", "Photos waiting, by what they wait for.", ("stage",),
             registry=registry,
         )  # fmt: skip
+        self._hot: dict[tuple[str, str], tuple[Counter, dict[str, Histogram]]] = {}
         self._triton = TritonCounters()
         registry.register(self._triton)
 
@@ -118,9 +119,12 @@ class Metrics:
                 self.drift.remove(stage, version)
 
     def answered(self, face: str, version: str, timings: Sequence[Timing]) -> None:
-        self.requests.labels(face, "ok", version).inc()
-        for stage in STAGES:
-            histogram = self.seconds.labels(stage, version)
+        if (face, version) not in self._hot:  # looking labels up costs more than counting
+            stages = {stage: self.seconds.labels(stage, version) for stage in STAGES}
+            self._hot[face, version] = self.requests.labels(face, "ok", version), stages
+        requests, stages = self._hot[face, version]
+        requests.inc()
+        for stage, histogram in stages.items():
             for timing in timings:
                 histogram.observe(getattr(timing, stage))
 

@@ -14,6 +14,9 @@ from server.engines.base import Engine
 log = logging.getLogger(__name__)
 
 
+LONG_S = 0.015
+
+
 @dataclass(frozen=True)
 class Model:
     """A bundle, the artifact chosen from it, and the engine that runs it."""
@@ -39,7 +42,7 @@ def load(
     bundle: Bundle, precision: str, threads: int, max_batch_size: int, gently: bool = False
 ) -> Model:
     """Opens the engine, checks the golden batch and warms every power of two up to the largest
-    batch; `gently` leaves the CPU to others for as long as each run took.
+    batch; `gently` rests between runs and leaves out those that would hold up who is being served.
 
     Raises BundleError, also when the engine computes something else.
     """
@@ -54,8 +57,11 @@ def load(
     for size in warm_up_sizes(max_batch_size):
         began = time.monotonic()
         engine.run(np.resize(golden.crops, (size, *golden.crops.shape[1:])))
+        took = time.monotonic() - began
+        if gently and took > LONG_S:
+            break
         if gently:
-            time.sleep(time.monotonic() - began)
+            time.sleep(3 * took)
     log.info(
         "golden batch passed: within %.4f of training (%.4f allowed); warm in %.1f s",
         difference,

@@ -1,8 +1,10 @@
 """From a version on disk to one that is served: opened, proven, warm, and its costs known."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from alexnet.bundle import Bundle
 from server import cpus
@@ -15,6 +17,8 @@ from server.metrics import Metrics
 from server.model import Model, load
 from server.repository import Repository, Source
 from server.served import Served
+
+T = TypeVar("T")
 
 
 class Opener:
@@ -31,18 +35,16 @@ class Opener:
 
     async def open(self, source: Source) -> Served:
         """Raises BundleError."""
-        # In a thread of its own: the engine's threads inherit its niceness.
-        with ThreadPoolExecutor(1, "open", cpus.yield_to_others, (cpus.ENGINE,)) as thread:
-            loop = asyncio.get_running_loop()
-            model, costs = await loop.run_in_executor(thread, self._prove, source.path)
+        # In threads of their own, for their niceness; those of the engine inherit it.
+        bundle = await _in_thread(cpus.LOADER, lambda: Bundle.open(source.path))
+        model, costs = await _in_thread(cpus.DECODER, lambda: self._prove(bundle))
         served = Served(source.version, model, costs, self._decoder, self._policy, self._metrics)
         self._metrics.serving(served.info, served.drift)
         return served
 
-    def _prove(self, path: Path) -> tuple[Model, CostModel]:
+    def _prove(self, bundle: Bundle) -> tuple[Model, CostModel]:
         config = self._config
         threads = config.engine_threads or cpus.available()
-        bundle = Bundle.open(path)
         serving = self.repository.served if self.repository else []
         model = load(bundle, config.precision, threads, config.max_batch_size, gently=bool(serving))
         for other in serving:
@@ -51,3 +53,8 @@ class Opener:
                 return model, CostModel.from_json(other.costs.to_json())
         folder = Path(config.cache_dir).expanduser() if config.cache_dir else None
         return model, calibrated(model, config.max_batch_size, folder)
+
+
+async def _in_thread(nice: int, work: Callable[[], T]) -> T:
+    with ThreadPoolExecutor(1, "open", cpus.yield_to_others, (nice,)) as thread:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)

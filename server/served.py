@@ -72,8 +72,8 @@ class Served:
                 self._unused.set()
 
     async def infer(self, job: Job) -> Outcome:
-        """A job that the forecast admits, with an image or a crop. Raises a ServeError; cancelled or
-        expired, the job leaves whichever queue it is in, at once."""
+        """A job with an image or a crop, which the forecast has admitted. Raises a ServeError;
+        cancelled or expired, the job leaves whichever queue it is in, at once."""
         if job.crop is None:
             self._decoder.submit(job, self.model.bundle.manifest.preprocess, self._decoded)
         else:

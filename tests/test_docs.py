@@ -61,7 +61,7 @@ def test_server_flags_in_operations_exist() -> None:
 
 def test_every_metric_is_in_operations() -> None:
     metrics = Metrics(CollectorRegistry())
-    metrics.serving("m", "1", "int8", "e")
+    metrics.statistics("m", "1")
     for family in metrics.registry.collect():
         suffix = "_total" if family.type == "counter" else ""
         assert f"`{family.name}{suffix}`" in OPERATIONS, family.name

@@ -88,7 +88,7 @@ async def test_over_grpc_the_details_say_when_to_come_back() -> None:
         error = caught.value
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert dict(error.trailing_metadata() or ())["alexnet-reason"] == "would_miss_deadline"
-        status = rpc_status.from_call(error)  # type: ignore[arg-type] # it has what is needed
+        status = rpc_status.from_call(error)
         assert status is not None
         info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
         assert status.details[0].Unpack(info)
