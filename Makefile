@@ -50,7 +50,7 @@ format: .venv/dev.stamp ## ruff format, and what ruff can fix
 	@$(BIN)/ruff check --fix .
 
 clean: ## remove what was built; keeps runs/
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-tritonclient build dist .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

@@ -151,13 +151,13 @@ class Server:
     def subject(self) -> Subject:
         """Raises SubjectError, also when it is another program that answers there."""
         try:
-            model = self._ask("GET", "/v1/models", patient=False)["models"][0]
-            classify = f"/v1/classify?top_k={model['classes']}"
+            model = self._ask("GET", "/v1/models", patient=False)["models"][-1]
+            classify = f"/v1/classify?top_k={model['classes']}&version={model['version']}"
             answer = self._ask("POST", classify, _PIXEL, patient=False)
-            version = answer["model"]
+            served = answer["model"]
             rows = sorted(answer["predictions"], key=lambda p: p["index"])
             labels = Labels(tuple(Label(p["synset"], p["label"]) for p in rows))
-            text = f"{model['name']} {model['version']} {model['precision']}"
+            text = f"{model['name']} {model['build']} {model['precision']}"
         except (KeyError, IndexError, TypeError, InvalidImage) as error:
             raise SubjectError(f"{self._url} is no AlexNet server: {error!r}") from None
         finally:
@@ -165,8 +165,8 @@ class Server:
 
         def read(data: bytes) -> NDArray[np.float64]:
             answer = self._ask("POST", classify, data)
-            if answer["model"] != version:
-                now, before = (" ".join(m.values()) for m in (answer["model"], version))
+            if answer["model"] != served:
+                now, before = (f"{m['name']} {m['build']}" for m in (answer["model"], served))
                 raise SubjectError(f"{self._url} serves {now} now, {before} before")
             return _row(answer["predictions"])
 

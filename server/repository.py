@@ -111,12 +111,14 @@ class Repository:
             self._exchange(
                 {s.version: opened.get(s.version) or self._served[s.version] for s in wanted}
             )
+            log.info("served: %s", ", ".join(map(_describe, self.served)))
 
     async def unload(self) -> None:
         """Serves no version until the next load."""
         async with self._changing:
             self._marks, self._unloaded = {}, True
             self._exchange({})
+            log.info("unloaded: nothing is served")
 
     async def poll(self, every_s: float) -> None:
         """Loads what has changed on disk, for ever; what cannot be served is logged once."""
@@ -134,7 +136,8 @@ class Repository:
 
     async def close(self) -> None:
         """Returns when every engine is closed."""
-        await self.unload()
+        async with self._changing:
+            self._exchange({})
         await asyncio.gather(*self._closing)
 
     async def _open_or_explain(self, source: Source) -> Served:
@@ -159,8 +162,6 @@ class Repository:
                 task = asyncio.create_task(old.close(), name=f"close version {old.version}")
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
-        if before:
-            log.info("served now: %s", ", ".join(map(_describe, self.served)) or "nothing")
 
     def _entry(self, version: str) -> Entry:
         if version in self._failures:

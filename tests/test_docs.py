@@ -94,3 +94,12 @@ def test_flags_in_the_page_on_training_exist() -> None:
 def test_no_document_leaves_something_to_fill_in() -> None:
     for path in DOCUMENTS:
         assert not re.search(r"TODO|FIXME|TBD|XX\.X", path.read_text()), path.name
+
+
+def test_every_test_that_documents_name_exists() -> None:
+    names = {path.name for path in (ROOT / "tests").rglob("*.py")}
+    for path in DOCUMENTS:
+        for name in re.findall(r"`((?:test|check)_\w+\.py)`", path.read_text()):
+            assert name in names, f"{path.name}: {name}"
+        for pattern in re.findall(r"`(?:tests/service/)?(test_\w+\*\.py)`", path.read_text()):
+            assert any(Path(name).match(pattern) for name in names), f"{path.name}: {pattern}"

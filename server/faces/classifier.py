@@ -5,10 +5,13 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
+from google.protobuf.message import DecodeError
+
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from server import logs
-from server.errors import ServeError
+from server.errors import BadRequest, ServeError
 from server.faces.request_id import checked_request_id
 from server.faces.status import CODES, bug, guarded
 from server.plane import Classification, DataPlane
@@ -20,18 +23,48 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
 # Photos of one stream that are under way, in batches: the next is read when one is answered, and
 # gRPC's flow control stops a sender that is faster.
 STREAM_BATCHES = 2
+NO_REQUEST = "the message is no alexnet.v1.ClassifyRequest"
 
 
 class Classifier(pb_grpc.ClassifierServicer):
     def __init__(self, plane: DataPlane):
         self._plane = plane
 
-    async def Classify(  # noqa: N802 - the proto's name
-        self, request: pb.ClassifyRequest, context: Any
-    ) -> pb.ClassifyResponse:
-        return await guarded(
-            lambda: self._answer(request, "grpc", context.time_remaining()), context
+    @property
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Like the generated ones, but for Classify: on the wire one request is a stream of one,
+        and a stream's handler runs before the message is read."""
+        kinds = {
+            "Classify": grpc.stream_unary_rpc_method_handler,
+            "ClassifyStream": grpc.stream_stream_rpc_method_handler,
+            "GetModel": grpc.unary_unary_rpc_method_handler,
+        }
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                method.name: kinds[method.name](
+                    getattr(self, method.name),
+                    request_deserializer=getattr(pb, method.input_type.name).FromString,
+                    response_serializer=getattr(pb, method.output_type.name).SerializeToString,
+                )
+                for method in pb.DESCRIPTOR.services_by_name["Classifier"].methods
+            },
         )
+
+    async def Classify(  # noqa: N802 - the proto's name
+        self, requests: AsyncIterator[pb.ClassifyRequest], context: Any
+    ) -> pb.ClassifyResponse:
+        async def answer() -> pb.ClassifyResponse:
+            # Who has no chance, whatever his priority, is told before his photo is read.
+            with self._plane.admit("grpc", context.time_remaining(), priority=1, upload_bytes=0):
+                pass
+            try:
+                request = await anext(aiter(requests))
+            except (StopAsyncIteration, DecodeError):
+                raise BadRequest(NO_REQUEST) from None
+            return await self._answer(request, "grpc", context.time_remaining())
+
+        return await guarded(answer, context)
 
     async def ClassifyStream(  # noqa: N802 - the proto's name
         self, requests: AsyncIterator[pb.ClassifyRequest], context: Any
@@ -51,9 +84,12 @@ class Classifier(pb_grpc.ClassifierServicer):
         async def read() -> None:
             try:
                 async with asyncio.TaskGroup() as photos:
-                    async for request in requests:
-                        await room.acquire()
-                        photos.create_task(answer(request))
+                    try:
+                        async for request in requests:
+                            await room.acquire()
+                            photos.create_task(answer(request))
+                    except DecodeError:  # what follows cannot be read either
+                        answers.put_nowait(_failure("", BadRequest(NO_REQUEST)))
             finally:
                 answers.put_nowait(None)
 
@@ -102,13 +138,17 @@ class Classifier(pb_grpc.ClassifierServicer):
             error = known
         except Exception:
             error = bug()
-        failure = pb.Failure(
-            code=CODES[error.reason].value[0],
-            reason=error.reason,
-            message=str(error),
-            retry_after_ms=round((error.retry_after_s or 0) * 1000),
-        )
-        return pb.ClassifyStreamResponse(request_id=request.request_id, failure=failure)
+        return _failure(request.request_id, error)
+
+
+def _failure(request_id: str, error: ServeError) -> pb.ClassifyStreamResponse:
+    failure = pb.Failure(
+        code=CODES[error.reason].value[0],
+        reason=error.reason,
+        message=str(error),
+        retry_after_ms=round((error.retry_after_s or 0) * 1000),
+    )
+    return pb.ClassifyStreamResponse(request_id=request_id, failure=failure)
 
 
 def response(result: Classification, request_id: str) -> pb.ClassifyResponse:

@@ -132,6 +132,8 @@ class Rest:
             return await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise self._plane.too_large() from None
+        except web.RequestPayloadError:
+            raise BadRequest("the body cannot be decompressed as its encoding says") from None
 
     def _check_length(self, request: web.Request) -> None:
         length = request.content_length

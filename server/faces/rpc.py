@@ -8,7 +8,6 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from protos import classifier_pb2_grpc as pb_grpc
 from protos import oip_pb2_grpc
 from server import logs
 from server.faces import oip_rpc
@@ -59,7 +58,7 @@ class RpcFace:
             # Photos are in memory before the plane can refuse them: this bounds how many.
             maximum_concurrent_rpcs=2 * limits.max_queue_size + HEALTH_WATCHERS,
         )
-        pb_grpc.add_ClassifierServicer_to_server(Classifier(plane), self._server)
+        self._server.add_generic_rpc_handlers((Classifier(plane).handlers,))
         oip = oip_rpc.OpenInference(plane, repository_control)
         oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(oip, self._server)
         self._health = _Health(plane)

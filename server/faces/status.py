@@ -1,5 +1,6 @@
 """Errors in gRPC's words: a status code, and details that clients in any language can read."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
@@ -57,7 +58,12 @@ async def abort(context: Any, error: ServeError) -> NoReturn:
     if error.retry_after_s is not None:
         # gRPC's own hint (gRFC A6): clients with a retry policy wait exactly this long.
         trailers.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
-    await context.abort(CODES[error.reason], str(error), tuple(trailers))
+    try:
+        await context.abort(CODES[error.reason], str(error), tuple(trailers))
+    except grpc.aio.AbortError:
+        raise
+    except Exception:  # grpc's own, and a traceback in its log: the caller has hung up meanwhile
+        raise asyncio.CancelledError from None
     raise AssertionError("abort always raises")
 
 

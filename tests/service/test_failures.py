@@ -126,7 +126,7 @@ async def test_bytes_that_are_no_message_are_the_senders_fault(
 ) -> None:
     """An error for the sender, but no traceback: anybody could fill the log with them."""
     call: Any = channel.unary_unary("/alexnet.v1.Classifier/Classify")
-    with pytest.raises(grpc.aio.AioRpcError):
+    with pytest.raises(grpc.aio.AioRpcError, match=r"no alexnet\.v1\.ClassifyRequest"):
         await call(b"\xff\xff\xff")
     assert "Traceback" not in caplog.text
     assert all(record.levelno < logging.ERROR for record in caplog.records)

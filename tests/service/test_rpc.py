@@ -1,5 +1,6 @@
 """The gRPC face of a real server process, with gRPC's own health, reflection and client."""
 
+import asyncio
 import io
 import re
 from collections.abc import AsyncIterator
@@ -18,6 +19,8 @@ from PIL import Image
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
+from server.errors import BadRequest
+from server.faces.status import guarded
 from tests.conftest import ServerProcess
 from tests.photos import draw, encode, jpeg, png
 
@@ -176,3 +179,17 @@ async def test_both_faces_give_the_same_answer(
         name: getattr(photo, name) for name in ("format", "width", "height", "mode", "orientation")
     }
     assert body["request_id"] == reply.request_id
+
+
+async def test_a_caller_who_hung_up_before_the_refusal_leaves_no_traceback() -> None:
+    class Gone:
+        """A call that is over when it is aborted: grpc answers with an error of its own."""
+
+        async def abort(self, *_: object) -> None:
+            raise RuntimeError("execute_batch failed")
+
+    async def refuse() -> None:
+        raise BadRequest("no")
+
+    with pytest.raises(asyncio.CancelledError):
+        await guarded(refuse, Gone())
