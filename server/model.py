@@ -8,6 +8,7 @@ import numpy as np
 
 from alexnet.bundle import Bundle
 from alexnet.manifest import Artifact, BundleError
+from server.costmodel import batch_sizes
 from server.engines import choose, open_engine
 from server.engines.base import Engine
 
@@ -54,7 +55,7 @@ def load(
         difference = golden.check(engine.run(golden.crops), artifact.tolerance)
     except Exception as error:  # each runtime has its own, without a common base
         raise BundleError(f"{bundle.origin}, {artifact.file}: {error}") from error
-    for size in warm_up_sizes(max_batch_size):
+    for size in batch_sizes(max_batch_size):
         began = time.monotonic()
         engine.run(np.resize(golden.crops, (size, *golden.crops.shape[1:])))
         took = time.monotonic() - began
@@ -69,8 +70,3 @@ def load(
         time.monotonic() - start,
     )
     return Model(bundle, artifact, engine)
-
-
-def warm_up_sizes(max_batch_size: int) -> list[int]:
-    powers = [1 << i for i in range(max_batch_size.bit_length())]
-    return [*powers, max_batch_size] if powers[-1] != max_batch_size else powers

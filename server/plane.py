@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -19,10 +19,14 @@ from server.errors import BadImage, BadRequest, Expired, NotReady, Overloaded, S
 from server.forecast import jittered
 from server.job import Job
 from server.metrics import Metrics, Timing
+from server.occupancy import Occupancy
 from server.repository import Repository
 from server.served import Outcome, Served
 
 DEFAULT_TOP_K = 5
+# Photos of one stream that are under way, in batches: the next is read when one is answered, and
+# gRPC's flow control stops a sender that is faster.
+STREAM_BATCHES = 2
 FAILURES_UNTIL_NOT_READY = 3
 FAILURE_PAUSE_S = 10.0
 
@@ -94,20 +98,25 @@ class DataPlane:
         self.repository, self.limits = repository, limits
         self.state = State.SERVING
         self._decoder, self._metrics = decoder, metrics
-        self._in_flight = self._held = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._in_flight, self._held = Occupancy(), 0
         queued = {
             "decode": lambda: len(decoder),
             "infer": lambda: sum(len(served.batcher) for served in repository.served),
         }
-        metrics.watch(lambda: self.ready, lambda: self._in_flight, lambda: self._held, queued)
+        metrics.watch(lambda: self.ready, lambda: self._in_flight.count, lambda: self._held, queued)
 
     @property
     def ready(self) -> bool:
         """For probes and load balancers."""
         served = self.repository.served
         return self.state is State.SERVING and bool(served) and all(map(_works, served))
+
+    @property
+    def stream_window(self) -> int:
+        """Photos, or requests, of one stream that may be under way."""
+        served = self.repository.served
+        most = max((each.policy.max_batch_size for each in served), default=1)
+        return STREAM_BATCHES * most
 
     @contextmanager
     def admit(
@@ -166,17 +175,9 @@ class DataPlane:
             statistics.pending -= 1
             self._held -= admission.held
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> AbstractContextManager[None]:
         """A place for what was admitted already: the drain waits for it, nothing is counted."""
-        self._in_flight += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            if self._in_flight == 0:
-                self._idle.set()
+        return self._in_flight.inside()
 
     async def infer(self, source: bytes | NDArray[np.uint8], admission: Admission) -> Outcome:
         """A photo, or the crop of one: (crop, crop, 3). Raises a ServeError; nothing else is the
@@ -220,8 +221,7 @@ class DataPlane:
         self.state = State.STOPPING
         try:
             async with asyncio.timeout(timeout_s):
-                while self._in_flight:
-                    await self._idle.wait()
+                await self._in_flight.empty()
         except TimeoutError:
             return False
         return True
@@ -233,7 +233,9 @@ class DataPlane:
     def _check_place(self, form: Admission | None) -> None:
         if self.state is State.STOPPING and form is None:
             raise NotReady("the server is stopping")
-        others = self._in_flight - (form is not None)  # the form's own place is for its photos
+        others = self._in_flight.count - (
+            form is not None
+        )  # the form's own place is for its photos
         if others >= self.limits.max_queue_size:
             backlog_s = max((s.forecast.backlog_s() for s in self.repository.served), default=0)
             raise Overloaded(

@@ -62,10 +62,6 @@ class Repository:
         """Lowest version first."""
         return list(self._served.values())
 
-    @property
-    def max_batch_size(self) -> int:
-        return max((served.policy.max_batch_size for served in self.served), default=1)
-
     def pick(self, version: str = "") -> Served:
         """Raises NotFound for a version that is not served, NotReady when none is."""
         if not self._served:

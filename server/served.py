@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from server.forecast import Forecast
 from server.job import Job
 from server.metrics import Metrics
 from server.model import Model
+from server.occupancy import Occupancy
 from server.statistics import Timing
 
 
@@ -55,21 +56,11 @@ class Served:
             model.engine.run, policy, costs, metrics, self._executed, self._coming
         )
         self.forecast = Forecast(costs, decoder, self.batcher, policy.max_batch_size)
-        self._users = 0
-        self._unused = asyncio.Event()
-        self._unused.set()
+        self._users = Occupancy()
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> AbstractContextManager[None]:
         """Who is inside keeps it from being closed."""
-        self._users += 1
-        self._unused.clear()
-        try:
-            yield
-        finally:
-            self._users -= 1
-            if self._users == 0:
-                self._unused.set()
+        return self._users.inside()
 
     async def infer(self, job: Job) -> Outcome:
         """A job with an image or a crop, which the forecast has admitted. Raises a ServeError;
@@ -117,7 +108,7 @@ class Served:
 
     async def close(self) -> None:
         """Waits for who is inside, then frees the engine."""
-        await self._unused.wait()
+        await self._users.empty()
         await asyncio.to_thread(self.batcher.close)
         self.model.engine.close()
         self._metrics.retired(self.info)

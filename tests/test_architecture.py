@@ -71,7 +71,7 @@ SERVER_LAYERS = [
     {"server.engines.base"},
     {"server.metrics"},
     {"server.statistics", "server.config", "server.costmodel"},
-    {"server.cpus", "server.errors", "server.logs", "server.policy"},
+    {"server.cpus", "server.errors", "server.logs", "server.occupancy", "server.policy"},
 ]
 
 MAX_LINES, MAX_TOTAL, MAX_TRACKED_BYTES = 300, 12_500, 40 << 20

@@ -55,7 +55,7 @@ def run() -> int:
         if options.plot:
             from clients.load.plot import plot
     except ImportError as error:
-        parser.error(f"{error}: pip install 'alexnet[bench]'")
+        parser.error(f"{error}: pip install '.[bench]' in a checkout")
     except (ValueError, OSError) as error:
         parser.error(str(error))
     say(f"{sweep.title}\n\n{HEADER}", sys.stdout)

@@ -20,9 +20,6 @@ from server.statistics import Timing
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
 
-# Photos of one stream that are under way, in batches: the next is read when one is answered, and
-# gRPC's flow control stops a sender that is faster.
-STREAM_BATCHES = 2
 NO_REQUEST = "the message is no alexnet.v1.ClassifyRequest"
 
 
@@ -71,8 +68,7 @@ class Classifier(pb_grpc.ClassifierServicer):
     ) -> AsyncIterator[pb.ClassifyStreamResponse]:
         remaining = context.time_remaining()
         ends = None if remaining is None else time.monotonic() + remaining
-        most = STREAM_BATCHES * self._plane.repository.max_batch_size
-        room = asyncio.Semaphore(most)
+        room = asyncio.Semaphore(self._plane.stream_window)
         answers: asyncio.Queue[pb.ClassifyStreamResponse | None] = asyncio.Queue()
 
         async def answer(request: pb.ClassifyRequest) -> None:

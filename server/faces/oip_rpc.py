@@ -23,9 +23,6 @@ from server.plane import DataPlane
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
-# Requests of one stream that are under way, in batches; then its sender waits.
-STREAM_BATCHES = 2
-
 
 Method = Callable[[Any, Any, Any], Awaitable[Message]]
 
@@ -87,7 +84,7 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
         """Answers in the order of the requests: an error has nothing else to be matched by."""
         remaining = context.time_remaining()
         ends = None if remaining is None else time.monotonic() + remaining
-        room = asyncio.Semaphore(STREAM_BATCHES * self._plane.repository.max_batch_size)
+        room = asyncio.Semaphore(self._plane.stream_window)
         answers: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue()
 
         async def read() -> None:

@@ -114,7 +114,7 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(
     assert exit_.value.code == 2
     message = capsys.readouterr().err
     assert package in message
-    assert "pip install 'alexnet[bench]'" in message
+    assert "pip install '.[bench]' in a checkout" in message
 
 
 async def test_a_bar_moves_on_a_terminal(photos: Path) -> None:

@@ -9,7 +9,7 @@ import grpc
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
-from server.faces.classifier import STREAM_BATCHES
+from server.plane import STREAM_BATCHES
 from tests.conftest import ServerProcess
 from tests.fakes import Fake, faking, flat
 from tests.photos import jpeg

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from alexnet.bundle import Bundle, BundleError
 from alexnet.manifest import Artifact
 from server import model
+from server.costmodel import batch_sizes
 from server.engines import choose
-from server.model import load, warm_up_sizes
+from server.model import load
 from tests.fakes import CLASSES, SIDE, tiny_bundle
 
 
@@ -68,7 +69,7 @@ def chosen(bundle: Bundle, precision: str) -> Artifact:
 def test_every_power_of_two_up_to_the_largest_batch_is_warmed(
     largest: int, sizes: list[int]
 ) -> None:
-    assert warm_up_sizes(largest) == sizes
+    assert batch_sizes(largest) == sizes
 
 
 def test_a_model_is_proven_and_then_warm(engine: Recorder) -> None:
