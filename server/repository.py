@@ -174,16 +174,18 @@ def sources(path: Path) -> list[Source]:
         return [Source("1", path, _mark(path))]
     if not path.is_dir():
         raise BundleError(f"there is no model bundle at {path}")
-    found = []
-    for child in path.iterdir():
+    found: dict[str, Source] = {}
+    for child in sorted(path.iterdir()):
         version = child.name.removesuffix(".tar.xz")
         if version.isdecimal() and version == str(int(version)) and int(version) > 0:
             packed = sorted(child.glob("*.tar.xz")) if child.is_dir() else []
             bundle = packed[0] if len(packed) == 1 else child
-            found.append(Source(version, bundle, _mark(bundle)))
+            if version in found:
+                raise BundleError(f"{path} has version {version} twice: {bundle.name} and another")
+            found[version] = Source(version, bundle, _mark(bundle))
     if not found:
         raise BundleError(f"{path} is no model bundle, and no folder of versions such as {path}/1")
-    return sorted(found, key=lambda source: int(source.version))
+    return sorted(found.values(), key=lambda source: int(source.version))
 
 
 def _mark(path: Path) -> tuple[int, int]:
