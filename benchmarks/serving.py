@@ -26,6 +26,7 @@ import aiohttp
 import grpc
 
 from alexnet.bundle import Bundle
+from benchmarks.bare import ask_alone
 from clients.load.arrivals import punctual_loop
 from clients.load.grpc import grpc_sender
 from clients.load.point import Load, Point, percentiles
@@ -93,8 +94,10 @@ async def lone(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
     """One connection: what is not decode and not the engine."""
     async with serving() as server:
         point = await measured(server, photos, Load(concurrency=1, seconds=seconds))
+        address = server.http.removeprefix("http://")
+        bare = await asyncio.to_thread(ask_alone, address, photos, seconds)
     return {
-        "latency_ms": point.latency_ms, "overhead_ms": point.overhead_ms,
+        "socket": bare, "latency_ms": point.latency_ms, "overhead_ms": point.overhead_ms,
         "decode_ms": point.server_ms["decode"], "infer_ms": point.server_ms["infer"],
     }  # fmt: skip
 

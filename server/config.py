@@ -189,7 +189,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--config", metavar="FILE", help="TOML file with any of these options")
     groups = {name: result.add_argument_group(name) for name in _groups()}
     for f in fields(Config):
-        text = f"{f.metadata['help']} (default: {f.default})"
+        default = f"default: {f.default}" if f.default != "" else "default: none"
+        text = f"{f.metadata['help']} ({default})"
         groups[f.metadata["group"]].add_argument(_flag(f), metavar=_metavar(f), help=text)
     return result
 

@@ -81,8 +81,8 @@ class Served:
                 self._metrics.dropped.labels("expired" if expired else "cancelled").inc()
             raise
         timing = Timing(
-            decode=job.decoded - job.arrived,
-            queue=job.infer_started - job.decoded,
+            decode=job.decoded - job.decode_started,
+            queue=job.decode_started - job.arrived + (job.infer_started - job.decoded),
             infer=job.inferred - job.infer_started,
             total=time.monotonic() - job.start,
             batch_size=inferred.batch_size,

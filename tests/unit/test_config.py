@@ -67,7 +67,8 @@ def test_the_options_and_their_defaults_are_frozen() -> None:
 def test_every_option_is_a_flag_with_its_default_in_the_help(name: str) -> None:
     words = " ".join(parser().format_help().split())
     assert f"--{name.replace('_', '-')} " in words
-    assert f"(default: {OPTIONS[name]})" in words
+    default = "none" if OPTIONS[name] == "" else OPTIONS[name]
+    assert f"(default: {default})" in words
 
 
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(tmp_path: Path) -> None:
