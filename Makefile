@@ -6,16 +6,22 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PROTO := protos/classifier.proto protos/caffe.proto protos/oip.proto
 SERVICE := protos/classifier.proto protos/oip.proto
 
-.PHONY: help serve test check proto train export evaluate score format clean
+.PHONY: help serve test test-gpu-build test-gpu check proto train export evaluate score format clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 serve: .venv/server.stamp ## run the server; options in ARGS, as ARGS="--model models/mine"
 	@exec $(BIN)/alexnet-server $(ARGS)
 
 test: .venv/dev.stamp ## prove the whole chain: train, export, bundle, serve, classify
 	@$(BIN)/pytest $(ARGS)
+
+test-gpu-build: .venv-gpu-build/stamp ## GPU kernels and TensorRT plans, built without a GPU
+	@.venv-gpu-build/bin/python -m pytest tests/gpu_build $(ARGS)
+
+test-gpu: .venv-gpu-build/stamp ## what only an NVIDIA GPU can prove
+	@.venv-gpu-build/bin/python -m pytest tests/gpu tests/gpu_build $(ARGS)
 
 check: .venv/dev.stamp ## format, lint, types, generated code; under a minute
 	@$(BIN)/ruff format --check .
@@ -50,7 +56,7 @@ format: .venv/dev.stamp ## ruff format, and what ruff can fix
 	@$(BIN)/ruff check --fix .
 
 clean: ## remove what was built; keeps runs/
-	rm -rf .venv .venv-tritonclient build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-tritonclient .venv-gpu-build build dist .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -67,3 +73,10 @@ clean: ## remove what was built; keeps runs/
 	@echo "installing the server, torch and the tools into .venv (some minutes the first time)"
 	@$(PIP) --editable '.[dev]'
 	@touch $@ .venv/server.stamp
+
+.venv-gpu-build/stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv .venv-gpu-build
+	@echo "installing torch, Triton and TensorRT into .venv-gpu-build (3 GB, some minutes)"
+	@.venv-gpu-build/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[gpu-build]'
+	@touch $@

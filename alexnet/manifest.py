@@ -105,6 +105,13 @@ class Manifest:
         """Everything that stands in a file of its own, with that file's hash."""
         return [self.labels, self.golden, self.card, *self.artifacts]
 
+    def source(self, precision: str) -> Artifact | None:
+        """What a GPU's graph in `precision` is made from: 8 bits need the scales of int8, the rest
+        takes the finer weights."""
+        artifacts = {a.precision: a for a in self.artifacts if a.runtime == "onnxruntime"}
+        finer = None if precision in ("int8", "fp8") else artifacts.get("fp32")
+        return finer or artifacts.get("int8")
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
 

@@ -41,3 +41,8 @@ class Preprocess:
     def at(self, crop: int) -> "Preprocess":
         """The same view of a photo, drawn at another resolution."""
         return replace(self, resize=round(self.resize * crop / self.crop), crop=crop)
+
+
+def batch_sizes(largest: int) -> list[int]:
+    """What is warmed, measured, and built for: the powers of two below `largest`, and itself."""
+    return [*(1 << i for i in range((largest - 1).bit_length())), largest]

@@ -24,7 +24,7 @@ def banner(
         "model": f"{model.name}, " + ", ".join(map(_version, served)),
         "knows": manifest.model.description,
         "accuracy": measured,
-        "artifact": f"{artifact.file} on {engine.name}",
+        "artifact": f"{artifact.file} on {', '.join(e.name for e in model.engines)}",
         "threads": f"engine {engine.threads}, decode {decode_threads}",
         "REST": f"http://{shown}:{http_port} (a page to try it: /docs)",
         "gRPC": f"{shown}:{grpc_port} (with reflection and health)",

@@ -5,33 +5,28 @@ of the queue, and as large as the earliest deadline in it allows. A lone photo n
 company, and under load batches grow by themselves. Who was cancelled, or can no longer be answered
 in time, leaves the queue without reaching the engine.
 
-The engine's thread takes its next batch itself: it never waits for a busy event loop.
+Each engine's thread takes its next batch itself: it never waits for a busy event loop. Where an
+engine can be given a batch while another runs, it gets one as soon as a full one waits; a smaller
+one may still grow.
 """
 
-import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from server import cpus
 from server.costmodel import CostModel
-from server.errors import EngineFailure, Expired, ServeError, WouldMiss
-from server.job import Inferred, Job
+from server.engines.base import Engine
+from server.errors import Expired, ServeError, WouldMiss
+from server.job import Job
+from server.lane import Lane
 from server.metrics import Metrics
 from server.queue import FairQueue
-
-log = logging.getLogger(__name__)
 
 # Who waits for company starts this many times the engine's time before the deadline.
 DEADLINE_MARGIN = 1.25
 # What was coming may turn out to be no photo: then nobody wakes the engine.
 LOOK_AGAIN_S = 0.005
-
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -47,11 +42,11 @@ class BatchPolicy:
 
 
 class Batcher:
-    """One engine, one thread for it, one queue. Every job is settled exactly once."""
+    """One queue for any number of like engines. Every job is settled exactly once."""
 
     def __init__(
         self,
-        run: Run,
+        engines: Sequence[Engine],
         policy: BatchPolicy,
         costs: CostModel,
         metrics: Metrics,
@@ -60,20 +55,36 @@ class Batcher:
     ):
         """`executed` is told of each batch and its seconds, on the loop; `coming` says whether more
         photos will be here in a moment, so that a small batch is better not started yet."""
-        self._run, self._policy, self._costs = run, policy, costs
-        self._metrics, self._executed, self._coming = metrics, executed, coming
+        self._policy, self._costs, self._metrics = policy, costs, metrics
+        self._coming = coming
         self._waiting = FairQueue(policy.priority_levels)
-        self._running: list[Job] = []
         self._changed = threading.Condition()
         self._closed = False
-        self.busy_until = 0.0
-        """When the batch in the engine should be ready; a time of time.monotonic."""
-        self.failures = 0
-        """Runs of the engine that failed in a row."""
-        self.last_failure = 0.0
+        self._lanes = [
+            Lane(engine, i, self._take, costs, executed) for i, engine in enumerate(engines)
+        ]
+        for lane in self._lanes:
+            lane.thread.start()
+
+    @property
+    def parallel(self) -> int:
+        """Batches that run at the same time, each on an engine of its own."""
+        return len(self._lanes)
+
+    @property
+    def busy_until(self) -> float:
+        """When the first engine should be free; a time of time.monotonic."""
+        return min(lane.free_at for lane in self._lanes)
+
+    @property
+    def failures(self) -> int:
+        """Runs that failed in a row on every engine."""
+        return min(lane.failures for lane in self._lanes)
+
+    @property
+    def last_failure(self) -> float:
         """A time of time.monotonic."""
-        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
-        self._thread.start()
+        return max(lane.last_failure for lane in self._lanes)
 
     def __len__(self) -> int:
         """Photos waiting for the engine."""
@@ -86,7 +97,7 @@ class Batcher:
                 job.loop.call_soon_threadsafe(job.answer.cancel)
             elif not job.answer.done():
                 self._waiting.push(job)
-                self._changed.notify()
+                self._changed.notify_all()
 
     def remove(self, job: Job) -> bool:
         """Takes the job out of the queue; False when it is not, or no longer, in it."""
@@ -102,27 +113,37 @@ class Batcher:
         with self._changed:
             self._closed = True
             left = [self._waiting.pop() for _ in range(len(self._waiting))]
-            self._changed.notify()
+            self._changed.notify_all()
         for job in left:
             job.loop.call_soon_threadsafe(job.answer.cancel)
-        self._thread.join()
+        for lane in self._lanes:
+            lane.thread.join()
 
-    def _serve(self) -> None:
-        cpus.yield_to_others(cpus.ENGINE)
-        while True:
-            with self._changed:
-                while not self._closed and not self._ripe():
-                    self._changed.wait(self._patience())
-                if self._closed:
-                    return
-                batch = self._next_batch(time.monotonic())
-                self.busy_until = time.monotonic() + self._costs.infer_s(len(batch))
-            if batch:
-                self._settle(batch)
-                self.busy_until = 0.0
+    def _take(self, lane: Lane) -> list[Job] | None:
+        """See Lane."""
+        with self._changed:
+            while not (lane.busy or self._closed):
+                rest_s = self._rest_s(lane)
+                patience_s = rest_s or self._patience()
+                if patience_s == 0:
+                    break
+                self._changed.wait(patience_s)
+            if self._closed:
+                return None
+            if lane.busy and len(self._waiting) < self._policy.max_batch_size:
+                return []
+            now = time.monotonic()
+            batch = self._next_batch(now)
+            lane.free_at = max(now, lane.free_at) + self._costs.infer_s(len(batch))
+            if self._waiting:
+                self._changed.notify_all()  # for another engine
+            return batch
 
-    def _ripe(self) -> bool:
-        return bool(self._waiting) and self._patience() == 0
+    def _rest_s(self, lane: Lane) -> float:
+        """An engine that keeps failing would be free most often, and eat what others can answer."""
+        now = time.monotonic()
+        others = (other for other in self._lanes if other is not lane)
+        return lane.rest_s(now) if any(other.rest_s(now) == 0 for other in others) else 0.0
 
     def _patience(self) -> float | None:
         """Seconds for which a fuller batch is worth waiting; None while nobody is there."""
@@ -176,43 +197,3 @@ class Batcher:
             error = WouldMiss("the deadline is too near to be met by the next batch")
         self._metrics.dropped.labels(error.reason).inc()
         job.fail(error)
-
-    def _settle(self, batch: list[Job]) -> None:
-        start = time.monotonic()
-        try:
-            crops = np.stack([job.crop for job in batch])  # type: ignore[misc] # decoded by now
-            logits = self._run(crops)
-            if len(logits) != len(batch):  # must not pair answers wrongly
-                raise RuntimeError(f"{len(logits)} rows came back for {len(batch)} photos")
-        except Exception:
-            self.failures += 1
-            self.last_failure = time.monotonic()
-            log.exception("the engine failed on a batch of %d", len(batch))
-            for job in batch:
-                job.fail(EngineFailure())
-            return
-        self.failures = 0
-        now = time.monotonic()
-        finite = [bool(np.isfinite(row).all()) for row in logits]
-        if not all(finite):
-            log.error("the engine gave logits that are not finite")
-        for job in batch:
-            job.infer_started, job.inferred = start, now
-        answers = [
-            Inferred(row, len(batch)) if fine else None
-            for row, fine in zip(logits, finite, strict=True)
-        ]
-        self._costs.ran(len(batch), now - start)
-        # All in one wake-up of the loop; there is one loop, and a batch does not mix any.
-        batch[0].loop.call_soon_threadsafe(self._answer, batch, answers, now - start)
-
-    def _answer(self, batch: list[Job], answers: list[Inferred | None], seconds: float) -> None:
-        for job, inferred in zip(batch, answers, strict=True):
-            if job.answer.done():
-                continue
-            if inferred is None:  # its batch-mates need not suffer
-                job.answer.set_exception(EngineFailure())
-            else:
-                job.answer.set_result(inferred)
-        # After the answers went out, and before anybody could ask for the counts.
-        batch[0].loop.call_soon(self._executed, batch, seconds)

@@ -39,7 +39,7 @@ def calibrated(model: Model, max_batch_size: int, folder: Path | None) -> CostMo
 def _key(model: Model, max_batch_size: int) -> str:
     """Everything that its figures depend on."""
     facts = (
-        model.artifact.sha256, model.engine.name, model.engine.threads, max_batch_size,
-        model.bundle.manifest.preprocess, cpus.name(), cpus.available(),
+        model.artifact.sha256, model.precision, model.engine.name, model.engine.threads,
+        max_batch_size, model.bundle.manifest.preprocess, cpus.name(), cpus.available(),
     )  # fmt: skip
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

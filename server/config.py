@@ -13,6 +13,7 @@ from typing import Any
 
 from alexnet import __version__
 from server.policy import VersionPolicy
+from server.runtimes import ENGINES, PRECISIONS
 
 PREFIX = "ALEXNET_"
 
@@ -63,9 +64,9 @@ def _read_by(read: Callable[[str], object], must: str) -> tuple[Callable[[Any], 
     return check, must
 
 
-def sizes(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
     """`8,16` -> (8, 16); raises ValueError."""
-    return tuple(int(size) for size in text.split(",")) if text else ()
+    return tuple(int(number) for number in text.split(",")) if text else ()
 
 
 _SHARES = _read_by(lambda text: VersionPolicy(weights=text), "be shares of versions: 1=90,2=10")
@@ -80,8 +81,8 @@ class Config:
         *_TEXT,
     )  # fmt: skip
     precision: str = _option(
-        "auto", "model", "artifact of the bundle: auto (the fastest), int8 or fp32",
-        *_one_of("auto", "int8", "fp32"),
+        "auto", "model", "of the arithmetic: auto (int8 on a CPU, fp16 on a GPU), or " + ", ".join(PRECISIONS),
+        *_one_of("auto", *PRECISIONS),
     )  # fmt: skip
     version_policy: str = _option(
         "latest", "model", "versions to serve: latest, latest:N, all, or 1,3", *_VERSIONS
@@ -99,7 +100,7 @@ class Config:
     )  # fmt: skip
     cache_dir: str = _option(
         "~/.cache/alexnet", "model",
-        "where calibrations are kept from one start to the next; empty: nowhere",
+        "where calibrations and plans are kept for the next start; empty: nowhere",
         lambda _: True, "be text",
     )  # fmt: skip
     host: str = _option(
@@ -108,8 +109,16 @@ class Config:
     http_port: int = _option(8000, "address", "REST and the page at /docs", *_PORT)
     grpc_port: int = _option(8001, "address", "gRPC", *_PORT)
     metrics_port: int = _option(8002, "address", "Prometheus metrics and health probes", *_PORT)
+    engine: str = _option(
+        "auto", "speed", "auto (a GPU's if one is here), or " + ", ".join(ENGINES),
+        *_one_of("auto", *ENGINES),
+    )  # fmt: skip
+    devices: str = _option(
+        "", "speed", "GPUs to use, an engine on each: 0,1; else the first",
+        *_read_by(numbers, "be the numbers of GPUs: 0,1"),
+    )  # fmt: skip
     engine_threads: int = _option(
-        0, "speed", "threads of the engine; 0 is one for each CPU allowed", *_at_least(0)
+        0, "speed", "threads of an engine on the CPU; 0 is one for each CPU allowed", *_at_least(0)
     )
     decode_threads: int = _option(
         0, "speed", "threads that decode photos; 0 is one for each CPU allowed", *_at_least(0)
@@ -119,7 +128,7 @@ class Config:
     )
     preferred_batch_size: str = _option(
         "", "speed", "sizes that the engine likes: 8,16; the largest that can be filled is taken",
-        *_read_by(sizes, "be sizes: 8,16"),
+        *_read_by(numbers, "be sizes: 8,16"),
     )  # fmt: skip
     max_queue_delay_microseconds: int = _option(
         0, "speed", "how long a photo may wait for a fuller batch", *_at_least(0)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from alexnet.header import Header
 from alexnet.samples import KINDS, photo
+from alexnet.spec import batch_sizes
 
 FORMAT = 1
 ROUNDS = 5
@@ -186,11 +187,6 @@ class _Slowness:
         known = self.now()
         ratio = min(max(ratio, known / 2, 1 / 20), known * 2, 20)
         self._seen = known + WEIGHT * (ratio - known), self._clock()
-
-
-def batch_sizes(largest: int) -> list[int]:
-    """The powers of two below `largest`, and itself."""
-    return [*(1 << i for i in range((largest - 1).bit_length())), largest]
 
 
 def _best_times(

@@ -45,7 +45,8 @@ class Forecast:
         waiting = len(self._decoder) + len(self._batcher)
         decode = len(self._decoder) * self._costs.decode_s(None) / self._decoder.threads
         batches = -(-waiting // self._max_batch)
-        return self.pace * max(decode, batches * self._costs.infer_s(self._max_batch))
+        infer = batches * self._costs.infer_s(self._max_batch) / self._batcher.parallel
+        return self.pace * max(decode, infer)
 
     def admit(self, job: Job) -> None:
         """Notes what the job costs and when its answer is expected.
@@ -77,7 +78,7 @@ class Forecast:
         ahead_s = sum(job.decode_s for job in decoding) / self._decoder.threads
         decoded = self.pace * ahead_s + decode_s
         running = max(0.0, self._batcher.busy_until - now)
-        free = running + self.pace * full * costs.infer_s(most)
+        free = running + self.pace * full * costs.infer_s(most) / self._batcher.parallel
         infer_s = costs.infer_s(min(most, rest + 1 + len(after)))
         return now + max(decoded, free) + infer_s, after
 
@@ -87,7 +88,7 @@ class Forecast:
         now = jobs[0].inferred
         if self._was_busy:
             decode = sum(job.decode_s for job in jobs) / self._decoder.threads
-            predicted = max(self._costs.infer_s(len(jobs)), decode)
+            predicted = max(self._costs.infer_s(len(jobs)) / self._batcher.parallel, decode)
             ratio = min(max((now - self._last) / predicted, 0.2), 5.0)
             self.pace += PACE_WEIGHT * (ratio - self.pace)
         self._last, self._was_busy = now, len(self._decoder) + len(self._batcher) > 0
@@ -116,7 +117,8 @@ class Forecast:
 
     def _keep_promises(self, after: list[Job], decode_s: float) -> None:
         most = self._max_batch
-        share = max(self._costs.infer_s(most) / most, decode_s / self._decoder.threads)
+        infer_s = self._costs.infer_s(most) / most / self._batcher.parallel
+        share = max(infer_s, decode_s / self._decoder.threads)
         delay = self.pace * share
         if any(job.expected + delay > job.deadline for job in after):
             raise WouldMiss(

@@ -7,24 +7,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from alexnet.bundle import Bundle
+from alexnet.golden import Golden
 from alexnet.manifest import Artifact, BundleError
-from server.costmodel import batch_sizes
-from server.engines import choose, open_engine
+from alexnet.spec import batch_sizes
 from server.engines.base import Engine
+from server.engines.choice import Wanted, choose, open_engines
 
 log = logging.getLogger(__name__)
-
 
 LONG_S = 0.015
 
 
 @dataclass(frozen=True)
 class Model:
-    """A bundle, the artifact chosen from it, and the engine that runs it."""
+    """A bundle, the artifact chosen from it, and the engines that run it."""
 
     bundle: Bundle
     artifact: Artifact
-    engine: Engine
+    precision: str
+    """Of the arithmetic; on a GPU it may be another than the artifact's."""
+    engines: tuple[Engine, ...]
+    """All of a kind, one for each device."""
+
+    @property
+    def engine(self) -> Engine:
+        return self.engines[0]
 
     @property
     def name(self) -> str:
@@ -39,22 +46,32 @@ class Model:
         return self.bundle.manifest.model.classes
 
 
-def load(
-    bundle: Bundle, precision: str, threads: int, max_batch_size: int, gently: bool = False
-) -> Model:
-    """Opens the engine, checks the golden batch and warms every power of two up to the largest
+def load(bundle: Bundle, wanted: Wanted, gently: bool = False) -> Model:
+    """Opens the engines, checks the golden batch and warms every power of two up to the largest
     batch; `gently` rests between runs and leaves out those that would hold up who is being served.
 
-    Raises BundleError, also when the engine computes something else.
+    Raises BundleError, also when an engine computes something else.
     """
-    artifact = choose(bundle, precision)
-    golden = bundle.golden
-    start = time.monotonic()
+    choice = choose(bundle, wanted)
+    engines: tuple[Engine, ...] = ()
     try:
-        engine = open_engine(bundle, artifact, threads)
-        difference = golden.check(engine.run(golden.crops), artifact.tolerance)
+        engines = open_engines(bundle, choice, wanted)
+        for engine in engines:
+            _prove(engine, bundle.golden, choice.tolerance, wanted.max_batch_size, gently)
     except Exception as error:  # each runtime has its own, without a common base
-        raise BundleError(f"{bundle.origin}, {artifact.file}: {error}") from error
+        for engine in engines:
+            engine.close()
+        raise BundleError(f"{bundle.origin}, {choice.artifact.file}: {error}") from error
+    return Model(bundle, choice.artifact, choice.precision, engines)
+
+
+def _prove(
+    engine: Engine, golden: Golden, tolerance: float, max_batch_size: int, gently: bool
+) -> None:
+    start = time.monotonic()
+    parts = range(0, len(golden.crops), max_batch_size)
+    logits = [engine.run(golden.crops[i : i + max_batch_size]) for i in parts]
+    difference = golden.check(np.concatenate(logits), tolerance)
     for size in batch_sizes(max_batch_size):
         began = time.monotonic()
         engine.run(np.resize(golden.crops, (size, *golden.crops.shape[1:])))
@@ -64,9 +81,9 @@ def load(
         if gently:
             time.sleep(3 * took)
     log.info(
-        "golden batch passed: within %.4f of training (%.4f allowed); warm in %.1f s",
+        "golden batch passed on %s: within %.4f of training (%.4f allowed); warm in %.1f s",
+        engine.name,
         difference,
-        artifact.tolerance,
+        tolerance,
         time.monotonic() - start,
     )
-    return Model(bundle, artifact, engine)

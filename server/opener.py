@@ -10,9 +10,11 @@ from alexnet.bundle import Bundle
 from server import cpus
 from server.batcher import BatchPolicy
 from server.calibration import calibrated
-from server.config import Config, sizes
+from server.config import Config, numbers
 from server.costmodel import CostModel
 from server.decode import Decoder
+from server.engines.choice import Wanted
+from server.gpus import GpuMetrics
 from server.metrics import Metrics
 from server.model import Model, load
 from server.repository import Repository, Source
@@ -26,9 +28,11 @@ class Opener:
         self._config, self._decoder, self._metrics = config, decoder, metrics
         self.repository: Repository | None = None
         """Whose versions serve while another is opened."""
+        self._gpus = GpuMetrics()
+        metrics.registry.register(self._gpus)
         self._policy = BatchPolicy(
             config.max_batch_size,
-            sizes(config.preferred_batch_size),
+            numbers(config.preferred_batch_size),
             config.max_queue_delay_microseconds / 1e6,
             config.priority_levels,
         )
@@ -40,18 +44,22 @@ class Opener:
         model, costs = await _in_thread(cpus.DECODER, lambda: self._prove(bundle))
         served = Served(source.version, model, costs, self._decoder, self._policy, self._metrics)
         self._metrics.serving(served.info, served.drift)
+        self._gpus.serving(source.version, model.engines)
         return served
 
     def _prove(self, bundle: Bundle) -> tuple[Model, CostModel]:
         config = self._config
-        threads = config.engine_threads or cpus.available()
+        folder = Path(config.cache_dir).expanduser() if config.cache_dir else None
+        wanted = Wanted(
+            config.engine, config.precision, numbers(config.devices),
+            config.engine_threads or cpus.available(), config.max_batch_size, folder,
+        )  # fmt: skip
         serving = self.repository.served if self.repository else []
-        model = load(bundle, config.precision, threads, config.max_batch_size, gently=bool(serving))
+        model = load(bundle, wanted, gently=bool(serving))
         for other in serving:
-            if other.model.artifact.precision == model.artifact.precision:
+            if other.model.precision == model.precision:
                 # Measuring would slow down those who are being served; the figures are learnt.
                 return model, CostModel.from_json(other.costs.to_json())
-        folder = Path(config.cache_dir).expanduser() if config.cache_dir else None
         return model, calibrated(model, config.max_batch_size, folder)
 
 

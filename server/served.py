@@ -52,9 +52,7 @@ class Served:
         names = (model.name, pixels_name(model.name))
         self.statistics = {name: metrics.statistics(name, version) for name in names}
         self._decoder, self._metrics = decoder, metrics
-        self.batcher = Batcher(
-            model.engine.run, policy, costs, metrics, self._executed, self._coming
-        )
+        self.batcher = Batcher(model.engines, policy, costs, metrics, self._executed, self._coming)
         self.forecast = Forecast(costs, decoder, self.batcher, policy.max_batch_size)
         self._users = Occupancy()
 
@@ -94,7 +92,7 @@ class Served:
         """The labels of the metric that says what is served."""
         model = self.model
         return (
-            model.name, self.version, model.version, model.artifact.precision, model.engine.name
+            model.name, self.version, model.version, model.precision, model.engine.name
         )  # fmt: skip
 
     @property
@@ -110,7 +108,8 @@ class Served:
         """Waits for who is inside, then frees the engine."""
         await self._users.empty()
         await asyncio.to_thread(self.batcher.close)
-        self.model.engine.close()
+        for engine in self.model.engines:
+            engine.close()
         self._metrics.retired(self.info)
 
     def _decoded(self, job: Job) -> None:

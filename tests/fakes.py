@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from server.app import registry
 from server.batcher import BatchPolicy
 from server.costmodel import CostModel
 from server.decode import Decoder
+from server.engines.base import Pending
 from server.faces.http import HttpFace
 from server.faces.rpc import RpcFace
 from server.metrics import Metrics
@@ -44,7 +45,7 @@ class FakeEngine:
     `gate` holds every batch until it is set; `fail` makes every run raise.
     """
 
-    name, threads, on_cpu = "fake", 1, False
+    name, threads, on_cpu, depth = "fake", 1, False, 1
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -52,6 +53,9 @@ class FakeEngine:
         self.started = threading.Event()
         self.fail = False
         self.batches: list[list[int]] = []
+
+    def begin(self, crops: Sequence[NDArray[np.uint8]]) -> Pending:
+        return lambda: self.run(np.stack(crops))
 
     def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         values = crops.reshape(len(crops), -1).mean(1)
@@ -154,7 +158,7 @@ async def faking(
     policy = BatchPolicy(max_batch_size, priority_levels=priority_levels)
 
     async def open_version(source: Source) -> Served:
-        model = Model(bundle, bundle.manifest.artifacts[0], engine)
+        model = Model(bundle, bundle.manifest.artifacts[0], "int8", (engine,))
         served = Served(source.version, model, flat_costs(), decoder, policy, metrics)
         metrics.serving(served.info, served.drift)
         return served

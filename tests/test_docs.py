@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry
 from server.config import Config, parser
 from server.errors import ServeError
 from server.faces.replies import STATUS
+from server.gpus import ENGINES, READINGS
 from server.metrics import Metrics
+from server.runtimes import RUNTIMES
 from tests.conftest import ROOT
 from training.recipe import RECIPES
 
@@ -65,6 +67,18 @@ def test_every_metric_is_in_operations() -> None:
     for family in metrics.registry.collect():
         suffix = "_total" if family.type == "counter" else ""
         assert f"`{family.name}{suffix}`" in OPERATIONS, family.name
+
+
+def test_every_runtime_and_metric_of_gpus_is_in_the_page_on_gpus() -> None:
+    text = (ROOT / "docs" / "gpu.md").read_text()
+    for runtime in RUNTIMES:
+        if runtime.on_gpu:
+            assert f"`{runtime.name}`" in text
+            assert f"alexnet[{runtime.extra}]" in text
+            assert f"| {', '.join(runtime.precisions)} |" in text
+    names = [name for name, *_ in READINGS]
+    for name in (*names, *(f"alexnet_engine_{name}_total" for name, *_ in ENGINES)):
+        assert f"`{name}`" in text, name
 
 
 def test_every_reason_is_in_operations() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from alexnet.preprocess import InvalidImage
 from alexnet.spec import Preprocess
 from training.data import load
+from training.layers import CrossMapNorm
 from training.loop import Training
 from training.plots import learning_rates
 from training.ranks import Ranks, joined
@@ -88,6 +89,10 @@ def _arguments() -> argparse.Namespace:
         help="several processes exchange gradients in bf16: half the traffic",
     )  # fmt: skip
     parser.add_argument(
+        "--fused-norms", action="store_true",
+        help="the norms across maps by our own GPU kernels: experimental",
+    )  # fmt: skip
+    parser.add_argument(
         "--plot", type=Path, metavar="PNG", help="draw the recipe's learning rates, and stop"
     )
     arguments = parser.parse_args()
@@ -124,6 +129,9 @@ def train(arguments: argparse.Namespace, ranks: Ranks) -> None:
         recipe, data, arguments.output, ranks,
         columns=arguments.columns, bf16_gradients=arguments.bf16_gradients,
     )  # fmt: skip
+    for module in training.network.modules():
+        if isinstance(module, CrossMapNorm):
+            module.fused = arguments.fused_norms
     if arguments.init:
         training.state.init(arguments.init)
     if arguments.resume:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.fused import cross_map_norm
+
 
 class CrossMapNorm(nn.Module):
     """Local response normalisation across `size` neighbouring maps of the same column.
@@ -18,7 +20,9 @@ class CrossMapNorm(nn.Module):
         self, maps: int, columns: int = 1, size: int = 5, alpha: float = 1e-4, k: float = 2.0
     ):
         super().__init__()
-        self.alpha, self.size, self.k = alpha, size, k
+        self.alpha, self.size, self.k, self.columns = alpha, size, k, columns
+        self.fused = False
+        """By our own kernels when on a GPU: experimental (training/fused.py)."""
         index, column = torch.arange(maps), torch.arange(maps) // (maps // columns)
         near = (index[:, None] - index).abs() <= size // 2
         band = (near & (column[:, None] == column)).float()
@@ -26,6 +30,8 @@ class CrossMapNorm(nn.Module):
         self.register_buffer("band", band[:, :, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fused and x.is_cuda and self.size == 5:
+            return cross_map_norm(x, self.alpha, self.k, self.columns)
         with torch.autocast(x.device.type, enabled=False):  # squares of 0-255 pixels need float32
             x = x.float()
             base = self.k + self.alpha / self.size * F.conv2d(x * x, self.band)

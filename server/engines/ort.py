@@ -1,14 +1,17 @@
 """ONNX Runtime on the CPU."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from alexnet.manifest import Manifest
+from server.engines.base import Pending
 
 
 class OrtEngine:
-    name, on_cpu = "onnxruntime-cpu", True
+    name, on_cpu, depth = "onnxruntime-cpu", True, 1
 
     def __init__(self, onnx: bytes, manifest: Manifest, threads: int):
         options = onnxruntime.SessionOptions()
@@ -22,6 +25,9 @@ class OrtEngine:
         self._session = onnxruntime.InferenceSession(
             onnx, options, providers=["CPUExecutionProvider"]
         )
+
+    def begin(self, crops: Sequence[NDArray[np.uint8]]) -> Pending:
+        return lambda: self.run(np.stack(crops))
 
     def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits: NDArray[np.float32]

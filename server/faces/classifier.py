@@ -185,7 +185,7 @@ def _model(served: Served, versions: list[str]) -> pb.Model:
         top1=accuracy.top1 if accuracy else 0,
         top5=accuracy.top5 if accuracy else 0,
         measured_on=accuracy.data if accuracy else "",
-        precision=artifact.precision,
+        precision=served.model.precision,
         crop=manifest.preprocess.crop,
         build=manifest.model.version,
         versions=versions,

@@ -78,7 +78,7 @@ def model(served: Served) -> dict[str, Any]:
         "description": manifest.model.description,
         "classes": manifest.model.classes,
         "known_classes": manifest.model.known_classes,
-        "precision": artifact.precision,
+        "precision": served.model.precision,
         "engine": served.model.engine.name,
         "crop": manifest.preprocess.crop,
         "accuracy": accuracy

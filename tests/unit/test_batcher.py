@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,17 +19,17 @@ from server.metrics import Metrics
 from tests.fakes import SIDE, FakeEngine, flat_costs
 
 
-def crop(value: int) -> NDArray[np.uint8]:
-    return np.full((SIDE, SIDE, 3), value, np.uint8)
+def crop(value: int, side: int = SIDE) -> NDArray[np.uint8]:
+    return np.full((side, side, 3), value, np.uint8)
 
 
 def costs_of(infer_ms: dict[int, float]) -> CostModel:
     return CostModel(infer_ms, {"JPEG": (0.0, 0.0)})
 
 
-def job(value: int, in_s: float = 3600.0, level: int = 1) -> Job:
+def job(value: int, in_s: float = 3600.0, level: int = 1, side: int = SIDE) -> Job:
     now = time.monotonic()
-    return Job(now, now + in_s, level, crop=crop(value))
+    return Job(now, now + in_s, level, crop=crop(value, side))
 
 
 @asynccontextmanager
@@ -37,11 +37,14 @@ async def batching(
     max_batch_size: int = 4,
     costs: CostModel | None = None,
     run: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
+    others: Sequence[FakeEngine] = (),
     **policy: Any,
 ) -> AsyncIterator[tuple[Batcher, FakeEngine]]:
     engine = FakeEngine()
+    if run:
+        engine.run = run  # type: ignore[method-assign,assignment]
     batcher = Batcher(
-        run or engine.run,
+        [engine, *others],
         BatchPolicy(max_batch_size, **policy),
         costs or flat_costs(),
         Metrics(CollectorRegistry()),

@@ -25,6 +25,8 @@ OPTIONS: dict[str, Any] = {
     "grpc_port": 8001,
     "metrics_port": 8002,
     "precision": "auto",
+    "engine": "auto",
+    "devices": "",
     "engine_threads": 0,
     "decode_threads": 0,
     "max_batch_size": 32,
@@ -94,6 +96,7 @@ def test_every_option_can_stand_in_the_file(tmp_path: Path) -> None:
         "model": "m", "host": "h", "precision": "fp32", "log_level": "debug",
         "log_format": "json", "version_policy": "1,3", "version_weights": "1=90,3=10",
         "repository_control": "local", "cache_dir": "c", "preferred_batch_size": "8,16",
+        "engine": "tensorrt", "devices": "0,1",
     }  # fmt: skip
     assert changed.keys() == OPTIONS.keys()
     lines = (f"{k} = '{v}'\n" if isinstance(v, str) else f"{k} = {v}\n" for k, v in changed.items())

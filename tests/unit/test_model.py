@@ -1,17 +1,16 @@
 """The model before anyone may ask it: the artifact, the golden batch, the warm-up."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from alexnet.bundle import Bundle, BundleError
-from alexnet.manifest import Artifact
+from alexnet.bundle import BundleError
+from alexnet.spec import batch_sizes
 from server import model
-from server.costmodel import batch_sizes
-from server.engines import choose
+from server.engines.base import Pending
+from server.engines.choice import Wanted
 from server.model import load
 from tests.fakes import CLASSES, SIDE, tiny_bundle
 
@@ -19,12 +18,16 @@ from tests.fakes import CLASSES, SIDE, tiny_bundle
 class Recorder:
     """An engine that answers with zeros, which is what tiny_bundle's golden batch says."""
 
-    name, threads, on_cpu = "recorder", 1, True
+    name, threads, on_cpu, depth = "recorder", 1, True, 1
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.wrong: float = 0.0
+        self.closed = False
         self.classes = CLASSES
+
+    def begin(self, crops: Sequence[NDArray[np.uint8]]) -> Pending:
+        return lambda: self.run(np.stack(crops))
 
     def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         assert crops.shape[1:] == (SIDE, SIDE, 3)
@@ -34,29 +37,16 @@ class Recorder:
         logits[:, 0] = self.wrong
         return logits
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed = True
 
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     engine = Recorder()
-    monkeypatch.setattr(model, "open_engine", lambda bundle, artifact, threads: engine)
+    monkeypatch.setattr(model, "open_engines", lambda bundle, choice, wanted: (engine,))
     yield engine
     assert engine.sizes[0] == 1, "the golden batch goes first"
-
-
-def with_artifacts(*kinds: tuple[str, str]) -> Bundle:
-    """One artifact for each (runtime, precision)."""
-    bundle = tiny_bundle()
-    (one,) = bundle.manifest.artifacts
-    artifacts = tuple(replace(one, runtime=r, precision=p) for r, p in kinds)
-    return replace(bundle, manifest=replace(bundle.manifest, artifacts=artifacts))
-
-
-def chosen(bundle: Bundle, precision: str) -> Artifact:
-    artifact = choose(bundle, precision)
-    assert artifact in bundle.manifest.artifacts
-    return artifact
 
 
 @pytest.mark.parametrize(
@@ -73,7 +63,7 @@ def test_every_power_of_two_up_to_the_largest_batch_is_warmed(
 
 
 def test_a_model_is_proven_and_then_warm(engine: Recorder) -> None:
-    model = load(tiny_bundle(), "auto", 1, max_batch_size=6)
+    model = load(tiny_bundle(), Wanted(max_batch_size=6))
     assert engine.sizes == [1, 1, 2, 4, 6]
     assert (model.name, model.version, model.classes) == ("tiny", "1", CLASSES)
     assert model.engine is engine
@@ -85,47 +75,22 @@ def test_an_engine_that_computes_something_else_is_not_served(
 ) -> None:
     engine.wrong = wrong
     with pytest.raises(BundleError, match=r"^tiny, model\.fake: "):
-        load(tiny_bundle(), "auto", 1, max_batch_size=4)
+        load(tiny_bundle(), Wanted(max_batch_size=4))
     assert engine.sizes == [1], "it is not even warmed up"
+    assert engine.closed, "what it holds is given back"
 
 
 def test_an_engine_within_the_tolerance_is_served(engine: Recorder) -> None:
     engine.wrong = 0.05  # the probability of one class of ten rises from 0.100 to 0.105
-    load(tiny_bundle(), "auto", 1, max_batch_size=1)
+    load(tiny_bundle(), Wanted(max_batch_size=1))
 
 
 def test_an_engine_with_other_classes_is_not_served(engine: Recorder) -> None:
     engine.classes = CLASSES + 1
     with pytest.raises(BundleError, match="expected"):
-        load(tiny_bundle(), "auto", 1, max_batch_size=4)
-
-
-def test_auto_takes_int8_before_fp32() -> None:
-    both = with_artifacts(("onnxruntime", "fp32"), ("onnxruntime", "int8"))
-    assert chosen(both, "auto").precision == "int8"
-    assert chosen(both, "fp32").precision == "fp32"
-    assert chosen(with_artifacts(("onnxruntime", "fp32")), "auto").precision == "fp32"
-
-
-def test_an_artifact_for_another_runtime_is_passed_over() -> None:
-    bundle = with_artifacts(("other", "int8"), ("onnxruntime", "fp32"))
-    assert chosen(bundle, "auto").precision == "fp32"
-
-
-@pytest.mark.parametrize(
-    ("kinds", "precision", "message"),
-    [
-        ([("onnxruntime", "int8")], "fp32", "has no fp32 artifact for ONNX Runtime; it has int8"),
-        ([("other", "int8")], "auto", "has no int8 or fp32 artifact .* it has none at all"),
-    ],
-)
-def test_a_missing_precision_is_one_sentence(
-    kinds: list[tuple[str, str]], precision: str, message: str
-) -> None:
-    with pytest.raises(BundleError, match=message):
-        choose(with_artifacts(*kinds), precision)
+        load(tiny_bundle(), Wanted(max_batch_size=4))
 
 
 def test_an_artifact_that_the_runtime_cannot_load_is_a_bundle_error() -> None:
     with pytest.raises(BundleError, match=r"^tiny, model\.fake: .*ONNX"):
-        load(tiny_bundle(), "auto", 1, max_batch_size=1)
+        load(tiny_bundle(), Wanted(max_batch_size=1))

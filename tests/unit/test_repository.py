@@ -49,7 +49,7 @@ class Versions:
             raise BundleError("the golden batch does not come out as trained")
         self.opened.append(source.version)
         self.engines.append(FakeEngine())
-        model = Model(bundle, bundle.manifest.artifacts[0], self.engines[-1])
+        model = Model(bundle, bundle.manifest.artifacts[0], "int8", (self.engines[-1],))
         policy = BatchPolicy(4)
         return Served(source.version, model, flat_costs(), self._decoder, policy, self._metrics)
 

@@ -1,0 +1,80 @@
+"""`alexnet-plan`: builds a bundle's TensorRT plan ahead, so that the server's first start need not.
+
+TensorRT for RTX also builds for GPUs elsewhere: the folder is copied to the machine that has one.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from alexnet.bundle import Bundle
+from alexnet.spec import batch_sizes
+from gpu.facts import Gpu, facts
+from gpu.plan import MODULES, cached
+from gpu.typed import PRECISIONS
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        to_tensorrt(_arguments())
+    except ImportError as error:
+        sys.exit(f"alexnet-plan: {error}: pip install 'alexnet[server-tensorrt]'")
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"alexnet-plan: {error}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="alexnet-plan",
+        description="Build a bundle's TensorRT plan, where the server will look for it.",
+        epilog="example: alexnet-plan models/mine --precision int8",
+    )
+    parser.add_argument("bundle", type=Path, help="a directory or a .tar.xz")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp16", help="default: fp16")
+    parser.add_argument(
+        "--max-batch-size", type=int, default=32, metavar="N",
+        help="the server's --max-batch-size; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cache-dir", type=Path, default=Path("~/.cache/alexnet"), metavar="DIR",
+        help="the server's --cache-dir; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--device", type=int, default=0, metavar="N", help="the GPU; default: 0")
+    parser.add_argument(
+        "--for-capability", type=_capability, metavar="8.9",
+        help="for GPUs elsewhere, of this compute capability; needs tensorrt-rtx and no GPU",
+    )  # fmt: skip
+    return parser.parse_args()
+
+
+def to_tensorrt(arguments: argparse.Namespace) -> None:
+    bundle, precision = Bundle.open(arguments.bundle), arguments.precision
+    artifact = bundle.manifest.source(precision)
+    if artifact is None:
+        raise ValueError(f"{bundle.origin} has no artifact that {precision} can be made of")
+    sizes = batch_sizes(arguments.max_batch_size)
+    folder, modules = arguments.cache_dir.expanduser(), MODULES
+    if arguments.for_capability:
+        gpu, modules = Gpu("", arguments.for_capability, ""), MODULES[1:]
+    else:
+        from gpu.cuda import CudaDevice
+
+        CudaDevice(arguments.device)  # becomes CUDA's current one, for which TensorRT builds
+        gpu = facts(arguments.device)
+    plan = cached(bundle.files[artifact.file], precision, sizes, gpu, folder, modules=modules)
+    if not plan.recipe.file(folder).exists():
+        raise OSError(f"the plan could not be written to {folder}")
+    log.info("%s", plan.recipe.file(folder))
+
+
+def _capability(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What a plan is bound to: the GPU at hand, as the driver names it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Gpu:
+    name: str
+    """Empty, as is the driver: any GPU of that compute capability."""
+    capability: tuple[int, int]
+    driver: str
+
+    def __str__(self) -> str:
+        major, minor = self.capability
+        return f"{self.name or 'any GPU'} (compute capability {major}.{minor})"
+
+
+def facts(device: int) -> Gpu:
+    """Of the GPU that CUDA counts as `device`: NVML may count otherwise. Raises RuntimeError."""
+    import pynvml
+    from cuda.bindings import runtime
+
+    failed, properties = runtime.cudaGetDeviceProperties(device)
+    if failed != runtime.cudaError_t.cudaSuccess:
+        _, text = runtime.cudaGetErrorString(failed)
+        raise RuntimeError(f"GPU {device} cannot be used: {text.decode()} ({failed.name})")
+    try:
+        pynvml.nvmlInit()
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        raise RuntimeError(f"the NVIDIA driver does not tell its version: {error}") from None
+    return Gpu(properties.name.decode(), (properties.major, properties.minor), driver)

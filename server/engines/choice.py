@@ -1,0 +1,149 @@
+"""Which runtime, artifact and precision, for the machine at hand; said in the log.
+
+`auto` takes the first of RUNTIMES that is installed, on a GPU if the driver shows one.
+"""
+
+import logging
+from collections.abc import Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+
+from alexnet.bundle import Bundle, BundleError
+from alexnet.manifest import Artifact
+from alexnet.spec import INPUT_NAME
+from gpu import present
+from server.engines.base import Engine
+from server.runtimes import RUNTIMES, Runtime
+
+log = logging.getLogger(__name__)
+
+
+# How much further from the trained network's probabilities the narrower arithmetic of a GPU may
+# be than the artifact it is made from. Not run on a GPU: by the widths of the mantissas.
+LOSS = {"fp32": 0.002, "fp16": 0.01, "int8": 0.02, "bf16": 0.04, "fp8": 0.1}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the operator asked for."""
+
+    engine: str = "auto"
+    precision: str = "auto"
+    devices: tuple[int, ...] = ()
+    """GPUs by the driver's numbers; none: the first."""
+    threads: int = 1
+    max_batch_size: int = 1
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    runtime: Runtime
+    artifact: Artifact
+    precision: str
+    devices: tuple[int, ...]
+    """Empty on the CPU."""
+
+    @property
+    def tolerance(self) -> float:
+        """How far any probability of the golden batch may be from the trained network's."""
+        return self.artifact.tolerance + (LOSS[self.precision] if self.runtime.on_gpu else 0)
+
+
+def choose(
+    bundle: Bundle,
+    wanted: Wanted,
+    gpus: int | None = None,
+    installed: Collection[str] | None = None,
+) -> Choice:
+    """`gpus` are counted and `installed` packages looked up unless given. Raises BundleError that
+    says what the bundle, or the machine, lacks."""
+    gpus = present.count() if gpus is None else gpus
+    if installed is None:
+        # By packages: ONNX Runtime for GPUs is the same module as that for CPUs.
+        installed = {_plain(d.name) for d in distributions()}
+    here = [r for r in RUNTIMES if not set(r.packages).isdisjoint(installed)]
+    if wanted.engine == "auto":
+        usable = [r for r in here if gpus or wanted.devices or not r.on_gpu]
+    else:
+        usable = [r for r in here if r.name == wanted.engine]
+        if not usable:
+            (named,) = (r for r in RUNTIMES if r.name == wanted.engine)
+            raise BundleError(
+                f"the engine {named.name} needs what is not installed here: "
+                f"pip install 'alexnet[{named.extra}]'"
+            )
+    artifacts = {a.precision: a for a in bundle.manifest.artifacts if a.runtime == "onnxruntime"}
+    for runtime in usable:
+        source = bundle.manifest.source if runtime.on_gpu else artifacts.get
+        for precision in runtime.precisions:
+            if wanted.precision in ("auto", precision):
+                artifact = source(precision)
+                if artifact:
+                    devices = _devices(runtime, wanted, gpus)
+                    _tell(wanted, gpus, runtime, precision, artifact, devices)
+                    return Choice(runtime, artifact, precision, devices)
+    names = " or ".join(r.name for r in usable) or "any engine that is installed"
+    what = "no artifact" if wanted.precision == "auto" else f"nothing to run in {wanted.precision}"
+    raise BundleError(
+        f"{bundle.origin} has {what} for {names}; "
+        f"it has {', '.join(sorted(artifacts)) or 'none at all'}"
+    )
+
+
+def _plain(name: str) -> str:
+    """As packaging compares names: tensorrt_rtx is tensorrt-rtx."""
+    return name.lower().replace("_", "-")
+
+
+def _devices(runtime: Runtime, wanted: Wanted, gpus: int) -> tuple[int, ...]:
+    if not runtime.on_gpu:
+        if wanted.devices:
+            raise BundleError(
+                f"--devices names GPUs, and {runtime.name} runs on the CPU: choose another --engine"
+            )
+        return ()
+    devices = wanted.devices or (0,)
+    if missing := [str(d) for d in devices if d >= gpus]:
+        raise BundleError(f"there is no GPU {', '.join(missing)}: the driver shows {gpus}")
+    return devices
+
+
+def _tell(
+    wanted: Wanted, gpus: int, runtime: Runtime, precision: str, artifact: Artifact,
+    devices: tuple[int, ...],
+) -> None:  # fmt: skip
+    where = f" on GPU {', '.join(map(str, devices))}" if devices else ""
+    why = "as asked" if wanted.engine != "auto" else f"{gpus} GPU{'s' * (gpus != 1)} here"
+    log.info("engine %s%s in %s from %s (%s)", runtime.name, where, precision, artifact.file, why)
+    if gpus and not devices and wanted.engine == "auto":
+        log.warning(
+            "a GPU is here and not used: nothing that runs on it is installed, or none of it knows "
+            "%s; pip install 'alexnet[server-tensorrt]'", wanted.precision,
+        )  # fmt: skip
+
+
+def open_engines(bundle: Bundle, choice: Choice, wanted: Wanted) -> tuple[Engine, ...]:
+    """One for each device. Loads the runtime, and only now; each has its own errors."""
+    onnx = bundle.files[choice.artifact.file]
+    if not choice.runtime.on_gpu:
+        from server.engines.ort import OrtEngine
+
+        return (OrtEngine(onnx, bundle.manifest, wanted.threads),)
+    from server.engines.on_gpu import open_on_gpu
+
+    side, classes = bundle.manifest.preprocess.crop, bundle.manifest.model.classes
+    assert bundle.manifest.input.name == INPUT_NAME
+    engines: list[Engine] = []
+    with ExitStack() as opened:
+        for number in choice.devices:
+            engine = open_on_gpu(
+                choice.runtime.name, onnx, choice.precision, number,
+                wanted.max_batch_size, side, classes, wanted.cache_dir,
+            )  # fmt: skip
+            engines.append(engine)
+            opened.callback(engine.close)
+        opened.pop_all()  # all are there: nothing to undo
+    return tuple(engines)

@@ -1,0 +1,33 @@
+"""The runtimes that can run the network, in the order in which `auto` prefers them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Runtime:
+    name: str
+    packages: tuple[str, ...]
+    """Any of these, as pip names them, must be installed."""
+    extra: str
+    """What of our package installs it."""
+    precisions: tuple[str, ...]
+    """The first is what `auto` takes, if the bundle has what it is made from."""
+    on_gpu: bool = True
+
+
+RUNTIMES = (
+    Runtime(
+        "tensorrt", ("tensorrt", "tensorrt-rtx"), "server-tensorrt",
+        ("fp16", "int8", "fp8", "bf16", "fp32"),
+    ),
+    Runtime("torch-cuda", ("torch",), "server-torch", ("fp16", "bf16", "fp32")),
+    Runtime("onnxruntime-cuda", ("onnxruntime-gpu",), "server-gpu", ("fp16", "fp32")),
+    Runtime("onnxruntime-tensorrt", ("onnxruntime-gpu",), "server-gpu", ("fp16", "fp32")),
+    # int8 AlexNet runs at 2.5 to 5 times the rate of fp32 on a CPU (docs/records/).
+    Runtime(
+        "onnxruntime-cpu", ("onnxruntime", "onnxruntime-gpu"), "server", ("int8", "fp32"),
+        on_gpu=False,
+    ),
+)  # fmt: skip
+ENGINES = tuple(runtime.name for runtime in RUNTIMES)
+PRECISIONS = ("int8", "fp32", "fp16", "bf16", "fp8")

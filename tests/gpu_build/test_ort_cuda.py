@@ -1,0 +1,83 @@
+"""The real ONNX Runtime for GPUs, where there is none: a clear error, no session on the CPU."""
+
+from importlib.metadata import packages_distributions
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnxruntime", reason="make test-gpu-build has it")
+
+import onnxruntime
+
+from alexnet.bundle import Bundle
+from gpu import present
+from gpu.typed import typed
+from server.engines.ort_cuda import OrtProgram, Provider, ProviderError, cuda, tensorrt
+from tests.conftest import STARTER
+from tests.gpus import FakeDevice
+
+pytestmark = pytest.mark.skipif(
+    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
+    reason="make test-gpu-build has the one for GPUs",
+)
+without_gpu = pytest.mark.skipif(present.count() > 0, reason="this is about machines without")
+
+
+@pytest.fixture(scope="module")
+def fp16() -> bytes:
+    bundle = Bundle.open(STARTER)
+    return typed(bundle.files[bundle.manifest.artifacts[0].file], "fp16")
+
+
+def prepare(onnx: bytes, provider: Provider) -> None:
+    device = FakeDevice()
+    OrtProgram(device, onnx, provider).prepare(1, 1 << 20, 1 << 21, device.stream())
+
+
+@without_gpu
+def test_cuda_without_its_libraries_is_one_clear_error(
+    fp16: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ProviderError) as raised:
+        prepare(fp16, cuda("fp16"))
+    assert str(raised.value) == (
+        "ONNX Runtime cannot use CUDAExecutionProvider on GPU 0: libcublasLt.so.13 could not be "
+        "loaded: install CUDA 13 and cuDNN 9, pip install 'onnxruntime-gpu[cuda,cudnn]' "
+        "nvidia-cublas"
+    )
+    assert capfd.readouterr().out == "", "nothing is told where the banner goes"
+
+
+@without_gpu
+def test_tensorrt_without_its_libraries_is_one_clear_error(fp16: bytes, tmp_path: Path) -> None:
+    with pytest.raises(
+        ProviderError, match=r"TensorrtExecutionProvider on GPU 0: lib\S+ could not"
+    ):
+        prepare(fp16, tensorrt("fp16", (1, 8), 224, tmp_path / "key"))
+    assert list(tmp_path.iterdir()) == [], "and leaves no engine behind"
+
+
+def test_only_one_onnxruntime_is_installed_here() -> None:
+    assert set(packages_distributions()["onnxruntime"]) == {"onnxruntime-gpu"}
+
+
+@pytest.mark.parametrize(
+    ("library", "names"),
+    [
+        ("libonnxruntime_providers_cuda.so", [*cuda("fp16").options, "user_compute_stream"]),
+        (
+            "onnxruntime_pybind11_state*.so",
+            [
+                *tensorrt("int8", (1,), 224, Path()).options,
+                "trt_bf16_enable", "trt_engine_cache_path", "trt_timing_cache_path",
+                "gpu_graph_id", "disable_synchronize_execution_providers",
+                "session.disable_cpu_ep_fallback", "session.disable_quant_qdq",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_every_option_is_one_that_this_onnx_runtime_has(library: str, names: list[str]) -> None:
+    (path,) = (Path(onnxruntime.__file__).parent / "capi").glob(library)
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        assert [name for name in names if content.find(name.encode()) < 0] == []

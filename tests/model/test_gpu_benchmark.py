@@ -1,0 +1,273 @@
+"""The GPU benchmark runs from end to end on a CPU; its times are not looked at."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from alexnet.bundle import Bundle, sha256
+from alexnet.golden import Golden
+from alexnet.labels import Labels
+from alexnet.manifest import File
+from alexnet.manifest import Tensor as TensorSpec
+from alexnet.spec import PIXEL_SCALE, PIXEL_ZERO, Preprocess
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import candidates, machine, measure
+from benchmarks.gpu.apart import Apart, LostError
+from benchmarks.gpu.candidates import Candidate, Prepare
+from benchmarks.gpu.floor import PRECISIONS, floor_us, layers_of
+from benchmarks.gpu.subject import Settings, Subject, photos_like
+from benchmarks.gpu.targets import targets
+from export.to_onnx import to_onnx
+from tests.fakes import CLASSES, tiny_bundle
+from tests.photos import draw, jpeg
+from training.importers import Model
+from training.network import AlexNet
+
+SIDE = 224
+BOTH = ["torch fp32", "torch bf16", "torch bf16, NHWC", "ours bf16", "ours fp16"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "bf16", "fp8", "weight_only"),
+    [(1, 29.1, 14.6, 15.5), (8, 40.6, 21.2, 27.0), (32, 80.8, 43.8, 67.1), (128, 241, 134, 231),
+     (256, 463, 261, 463), (1024, 1852, 1045, 1852)],
+)  # fmt: skip
+def test_the_floors_are_those_worked_out_by_hand(
+    batch: int, bf16: float, fp8: float, weight_only: float
+) -> None:
+    """For an H200: 4.3 TB/s, 790 TFLOP/s in bf16, 1400 in fp8."""
+    layers = layers_of(1000, SIDE)
+    assert sum(layer.flop(1) for layer in layers) == 2 * 714_188_480
+    floors = {
+        name: floor_us(layers, batch, PRECISIONS[name], 4.3e12, flop)
+        for name, flop in (("16 bit", 790e12), ("8 bit", 1400e12), ("fc weights 8 bit", 790e12))
+    }
+    assert list(floors.values()) == pytest.approx([bf16, fp8, weight_only], rel=2.5e-3)
+
+
+@pytest.fixture
+def bundle(narrow: None, tmp_path: Path) -> Path:
+    """The one-tower network with narrow layers and first weights, in float32."""
+    torch.manual_seed(0)
+    network, scale = AlexNet(CLASSES, dropout=0).eval(), (PIXEL_SCALE,) * 3
+    zero, labels = (PIXEL_ZERO,) * 3, Labels.imagenet()
+    onnx = to_onnx(Model(network, zero, scale, labels, CLASSES, {}, "0" * 64, SIDE), SIDE)
+    crops = np.stack([np.asarray(draw(SIDE, SIDE, seed=seed)) for seed in range(2)])
+    golden = Golden(crops, np.zeros((2, CLASSES), np.float32)).to_bytes()
+    tiny = tiny_bundle()
+    (artifact,) = tiny.manifest.artifacts
+    manifest = replace(
+        tiny.manifest,
+        preprocess=Preprocess(SIDE, SIDE),
+        input=TensorSpec("images", "uint8", ("batch", SIDE, SIDE, 3)),
+        artifacts=(replace(artifact, sha256=sha256(onnx), precision="fp32"),),
+        golden=File("golden.npz", sha256(golden)),
+    )
+    files = {**tiny.files, "model.fake": onnx, "golden.npz": golden}
+    Bundle(manifest, files, "narrow").write(tmp_path / "narrow")
+    return tmp_path / "narrow"
+
+
+@pytest.fixture
+def run(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The command with these flags -> its report, read back."""
+    monkeypatch.setattr(measure, "_opened", None)
+
+    def run(*flags: str) -> dict[str, Any]:
+        output = ["--output", str(tmp_path / "records" / "gpu")]
+        given = ["--bundle", str(bundle), "--device", "cpu", "--seconds", "0.01", *output, *flags]
+        monkeypatch.setattr("sys.argv", ["b", *given, "--sizes", "1,2", "--photos", "3"])
+        command.main()
+        return json.loads((tmp_path / "records" / "gpu.json").read_text())  # type: ignore[no-any-return]
+
+    yield run
+    measure.subject.cache_clear()
+
+
+def test_it_writes_a_record_a_page_and_a_picture(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(jpeg())
+    report = run("--jpegs", str(tmp_path / "photos"))
+    rows = {(row["name"], row["size"]): row for row in report["rows"]}
+    ran = [key for key, row in rows.items() if not row["failed"]]
+    assert set(ran) >= {(name, size) for name in BOTH for size in (1, 2)}
+    for key in ran:
+        row = rows[key]
+        assert row["p10"] <= row["us"] <= row["p90"]
+        assert row["per_s"] == pytest.approx(1e6 * row["size"] / row["us"])
+        assert row["of_floor"] == pytest.approx(
+            report["floors"][str(row["size"])][row["floor"]] / row["us"]
+        )
+        assert row["of_rate"] == pytest.approx(row["tflops"] / report["ceilings"]["bf16"])
+        assert row["top1"] in (0, 0.25, 1 / 3, 0.5, 2 / 3, 0.75, 1)
+    assert rows["torch fp32", 2]["error"] < 1e-6
+    assert 1e-5 < rows["torch bf16", 1]["error"] < 2e-2
+    assert rows["torch bf16, NHWC, graph", 1]["failed"] == "a CUDA graph needs a GPU"
+    assert rows["tensorrt fp8", 2]["failed"] == "tensorrt needs a GPU"
+    assert ("torch.compile max-autotune", 2) not in rows
+    assert {row["name"]: bool(row["failed"]) for row in report["training"]} == {
+        "torch's norms": False, "our norms": True,
+    }  # fmt: skip
+    classified = report["jpeg"][-1]
+    assert classified["name"] == "decode on all cores, then onnxruntime-cpu fp16"
+    assert classified["per_s"] > 0
+    assert (tmp_path / "records" / "gpu.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "records" / "gpu.md").read_text()
+    assert f"`{report['command']}`" in page
+    assert f"torch {torch.__version__}" in page
+    assert f"{report['machine']['cores']} cores of" in page
+    row = rows["ours fp16", 2]
+    spread = f"{row['p10']:,.1f} to {row['p90']:,.1f} | {row['n']} |"
+    assert f"| ours fp16 | {row['us']:,.1f} | {spread}" in page
+    assert "| tensorrt fp8 | 1, 2 | tensorrt needs a GPU |" in page
+    assert "ours fp16" in capsys.readouterr().out
+
+
+def faulty(it: Subject, factor: float) -> Prepare:
+    """Not a multiple of the network's logits, but near one."""
+    network = it.eager(torch.float32)
+    return lambda images: lambda: factor * network(images)
+
+
+def silent(it: Subject) -> Prepare:
+    """Leaves its logits as they were."""
+    network = it.eager(torch.float32)
+
+    def prepare(images: Tensor) -> Any:
+        logits = network(images)
+        return lambda: logits
+
+    return prepare
+
+
+def missing(_: Subject) -> Prepare:
+    raise ModuleNotFoundError("No module named 'fast'")
+
+
+def test_a_wrong_candidate_and_one_that_raises_are_rows(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = {
+        "test wrong": Candidate("test", lambda it: faulty(it, 1.5)),
+        "test silent": Candidate("test", silent),
+        "test missing": Candidate("test", missing),
+    }
+    monkeypatch.setattr(candidates, "CANDIDATES", test)
+    for module in (command, measure):
+        monkeypatch.setattr(module, "CANDIDATES", test)
+    rows = run("--only", "test")["rows"]
+    wrong, silence, absent = rows[::2]
+    assert wrong["error"] == pytest.approx(0.5, abs=1e-3)
+    assert wrong["top1"] == 1
+    assert silence["failed"] == f"ValueError: {3 * CLASSES} of {3 * CLASSES} logits are not finite"
+    assert absent["failed"] == "ModuleNotFoundError: No module named 'fast'"
+    page = (tmp_path / "records" / "gpu.md").read_text()
+    assert "5.0e-01 **wrong**" in page
+    assert "| test missing | 1, 2 | ModuleNotFoundError: No module named 'fast' |" in page
+
+
+def test_what_there_is_no_time_for_is_a_row(run: Any) -> None:
+    report = run("--minutes", "0", "--only", "ours bf16")
+    assert {row["failed"] for row in report["rows"]} == {"no time was left"}
+
+
+def test_a_candidate_whose_process_died_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But the next one is, in a new process."""
+    asked: list[object] = []
+
+    class Dying(Apart):
+        def call(self, function: Any, *arguments: Any, limit_s: float) -> Any:
+            asked.append(arguments[2:])
+            if arguments[2:] == ("first", 1):
+                raise LostError("the process died with exit code -11")
+            described = {"layers": [], "ceilings": {"bf16": 1.0, "copy": 1.0},
+                         "machine": {"gpu": True}}  # fmt: skip
+            return {"failed": "", "us": 1.0, **described}
+
+    test = {name: Candidate("test", missing) for name in ("first", "second")}
+    monkeypatch.setattr(command, "CANDIDATES", test)
+    monkeypatch.setattr(command, "KERNELS", {})
+    settings = Settings(tmp_path, "cuda", (1, 2), 0.1, 1)
+    benchmark = command.Benchmark(settings, tmp_path / "gpu", "", 1)
+    benchmark.apart = Dying()
+    benchmark.run(None)
+    assert asked[1:4] == [("first", 1), ("second", 1), ("second", 2)]
+    (lost, *_) = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert lost["failed"] == "the process died with exit code -11"
+
+
+def test_a_process_that_dies_or_hangs_is_replaced() -> None:
+    apart = Apart()
+    try:
+        with pytest.raises(LostError, match="exit code 3"):
+            apart.call(os._exit, 3, limit_s=60)
+        assert apart.call(len, "four", limit_s=60) == 4
+        with pytest.raises(LostError, match=r"no answer after 0\.1 s"):
+            apart.call(time.sleep, 60, limit_s=0.1)
+        assert apart.call(len, "four", limit_s=60) == 4
+    finally:
+        apart.end()
+
+
+def test_runs_take_turns_and_sweeping_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, log = [0.0], []
+
+    def takes(seconds: float, name: str) -> Any:
+        def run() -> None:
+            clock[0] += seconds
+            log.append(name)
+
+        return run
+
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: clock[0])
+    runs, cpu = [takes(0.25, "a"), takes(0.75, "b")], torch.device("cpu")
+    times = machine.timed(runs, cpu, seconds=2, clear=takes(8, "sweep"))
+    assert log[4:] == ["sweep", "a", "sweep", "b"] * 2
+    assert times == pytest.approx({"us": 5e5, "p10": 2.5e5, "p90": 7.5e5, "n": 4})
+
+
+def test_photos_for_comparison_are_all_different() -> None:
+    crops = np.stack([np.asarray(draw(32, 32, seed=seed)) for seed in range(2)])
+    photos = photos_like(crops, 20)
+    assert photos.shape == (20, 32, 32, 3)
+    assert (photos[:2] == crops).all()
+    assert len({photo.tobytes() for photo in photos}) == 20
+
+
+def report_of(*rows: tuple[str, int, float, float]) -> dict[str, Any]:
+    """Name, size, microseconds, error."""
+    named = [
+        {"name": n, "size": s, "us": us, "error": e, "failed": "", "of_rate": 100 / us}
+        for n, s, us, e in rows
+    ]
+    return {"rows": named, "kernels": [], "jpeg": [], "machine": {"cores": 16}}
+
+
+def test_targets_are_met_missed_or_not_measured() -> None:
+    report = report_of(
+        ("torch fp32", 1, 240, 0), ("ours", 1, 80, 0.01), ("wrong", 1, 1, 0.2),
+        ("torch fp32", 256, 500, 0), ("ours", 256, 200, 0.01),
+    )  # fmt: skip
+    report["kernels"] = [
+        {"name": f"response, conv{i}", "failed": "", "of_copy": share}
+        for i, share in enumerate((0.69, 0.9))
+    ]
+    found = {t["target"].split(":")[0]: t["met"] for t in targets(report)}
+    assert list(found.values()) == [True, False, True, None, False, None, False, None]
+    reached = [t["reached"] for t in targets(report)]
+    assert reached[0] == "80.0 µs: ours"
+    assert reached[1] == "50%: ours"
+    assert reached[2] == "3.00 times: ours"

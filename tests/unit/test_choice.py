@@ -1,0 +1,144 @@
+"""Which runtime runs what, on which machine; and what is said when it cannot."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from alexnet.bundle import Bundle, BundleError
+from server.engines.choice import Choice, Wanted, choose
+from server.runtimes import ENGINES, PRECISIONS, RUNTIMES
+from tests.fakes import tiny_bundle
+
+EVERYTHING = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
+
+
+def bundle_of(*kinds: tuple[str, str]) -> Bundle:
+    """One artifact for each (runtime, precision)."""
+    bundle = tiny_bundle()
+    (one,) = bundle.manifest.artifacts
+    artifacts = tuple(replace(one, runtime=r, precision=p) for r, p in kinds)
+    return replace(bundle, manifest=replace(bundle.manifest, artifacts=artifacts))
+
+
+INT8 = bundle_of(("onnxruntime", "int8"))
+BOTH = bundle_of(("onnxruntime", "fp32"), ("onnxruntime", "int8"))
+
+
+def chosen(
+    bundle: Bundle = INT8,
+    gpus: int = 0,
+    installed: tuple[str, ...] = ("onnxruntime",),
+    engine: str = "auto",
+    precision: str = "auto",
+    devices: tuple[int, ...] = (),
+) -> Choice:
+    return choose(bundle, Wanted(engine, precision, devices), gpus, installed)
+
+
+def summary(choice: Choice) -> tuple[str, str, str, tuple[int, ...]]:
+    return choice.runtime.name, choice.precision, choice.artifact.precision, choice.devices
+
+
+def test_without_a_gpu_int8_runs_on_the_cpu_whatever_is_installed() -> None:
+    for installed in (("onnxruntime",), ("onnxruntime-gpu",), EVERYTHING):
+        choice = chosen(BOTH, installed=installed)
+        assert summary(choice) == ("onnxruntime-cpu", "int8", "int8", ())
+
+
+def test_fp32_is_served_when_it_is_asked_for_or_all_there_is() -> None:
+    assert chosen(BOTH, precision="fp32").artifact.precision == "fp32"
+    assert chosen(bundle_of(("onnxruntime", "fp32"))).artifact.precision == "fp32"
+
+
+def test_an_artifact_for_another_runtime_is_passed_over() -> None:
+    bundle = bundle_of(("other", "int8"), ("onnxruntime", "fp32"))
+    assert chosen(bundle).artifact.precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("installed", "engine"),
+    [
+        (EVERYTHING, "tensorrt"),
+        (("onnxruntime", "tensorrt-rtx"), "tensorrt"),
+        (("onnxruntime", "torch"), "torch-cuda"),
+        (("onnxruntime-gpu",), "onnxruntime-cuda"),
+        (("onnxruntime",), "onnxruntime-cpu"),
+    ],
+)
+def test_with_a_gpu_the_first_runtime_that_is_installed_runs(
+    installed: tuple[str, ...], engine: str
+) -> None:
+    assert chosen(gpus=1, installed=installed).runtime.name == engine
+
+
+def test_a_gpu_runs_fp16_from_the_best_weights_that_the_bundle_has() -> None:
+    choice = chosen(BOTH, gpus=1, installed=EVERYTHING)
+    assert summary(choice) == ("tensorrt", "fp16", "fp32", (0,))
+    choice = chosen(INT8, gpus=1, installed=EVERYTHING)
+    assert summary(choice) == ("tensorrt", "fp16", "int8", (0,))
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_integers_and_fp8_need_the_scales_of_the_int8_artifact(precision: str) -> None:
+    choice = chosen(BOTH, gpus=1, installed=EVERYTHING, precision=precision)
+    assert summary(choice) == ("tensorrt", precision, "int8", (0,))
+    only_fp32 = bundle_of(("onnxruntime", "fp32"))
+    with pytest.raises(BundleError, match=f"nothing to run in {precision} for .*; it has fp32"):
+        chosen(only_fp32, 1, EVERYTHING, precision=precision)
+
+
+def test_a_gpu_that_nothing_can_use_is_said_and_not_passed_over_in_silence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO):
+        chosen(gpus=1)
+    assert "a GPU is here and not used" in caplog.text
+    assert "pip install 'alexnet[server-tensorrt]'" in caplog.text
+
+
+def test_the_choice_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        chosen(gpus=2, installed=EVERYTHING, devices=(0, 1))
+    assert "engine tensorrt on GPU 0, 1 in fp16 from model.fake" in caplog.text
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "onnxruntime-cpu"])
+def test_an_engine_that_is_asked_for_and_not_installed_is_an_error(engine: str) -> None:
+    (runtime,) = (r for r in RUNTIMES if r.name == engine)
+    with pytest.raises(BundleError, match=rf"pip install 'alexnet\[{runtime.extra}\]'"):
+        chosen(gpus=1, engine=engine)
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "onnxruntime-cpu"])
+def test_an_engine_of_the_gpu_never_falls_back_to_the_cpu(engine: str) -> None:
+    with pytest.raises(BundleError, match="there is no GPU 0: the driver shows 0"):
+        chosen(installed=EVERYTHING, engine=engine)
+
+
+def test_devices_that_are_not_there_are_named() -> None:
+    assert chosen(gpus=4, installed=EVERYTHING, devices=(1, 3)).devices == (1, 3)
+    with pytest.raises(BundleError, match="there is no GPU 2, 5: the driver shows 2"):
+        chosen(gpus=2, installed=EVERYTHING, devices=(0, 2, 5))
+
+
+def test_devices_with_an_engine_of_the_cpu_is_an_error() -> None:
+    with pytest.raises(BundleError, match="onnxruntime-cpu runs on the CPU"):
+        chosen(gpus=1, engine="onnxruntime-cpu", devices=(0,))
+
+
+def test_a_missing_precision_is_one_sentence() -> None:
+    with pytest.raises(BundleError, match="nothing to run in fp32 for onnxruntime-cpu; it has int"):
+        chosen(precision="fp32")
+    with pytest.raises(BundleError, match="no artifact for onnxruntime-cpu; it has none at all"):
+        chosen(bundle_of(("other", "int8")))
+
+
+def test_a_gpu_may_be_a_little_further_from_training_and_a_cpu_may_not() -> None:
+    (artifact,) = INT8.manifest.artifacts
+    assert chosen().tolerance == artifact.tolerance
+    assert artifact.tolerance < chosen(gpus=1, installed=EVERYTHING).tolerance < 0.05
+
+
+def test_every_precision_of_every_runtime_is_one_that_can_be_asked_for() -> None:
+    assert {p for runtime in RUNTIMES for p in runtime.precisions} == set(PRECISIONS)

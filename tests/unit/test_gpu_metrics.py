@@ -1,0 +1,57 @@
+"""What /metrics has of GPUs: nothing without one, and with one its engines' work."""
+
+import gc
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from server import gpus
+from server.gpus import GpuMetrics
+from tests.fakes import FakeEngine
+from tests.unit.test_buckets import crops, engine_of
+
+
+class FakeGpus:
+    def __init__(self, bus_ids: list[str]):
+        self.bus_ids = bus_ids
+
+    def read(self) -> Any:
+        yield "nv_gpu_utilization", "Busy.", {f"GPU-{bus}": 0.5 for bus in self.bus_ids}
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
+    monkeypatch.setattr(gpus, "Gpus", FakeGpus)
+    return CollectorRegistry()
+
+
+def test_a_server_on_the_cpu_has_none_of_it(registry: CollectorRegistry) -> None:
+    metrics = GpuMetrics()
+    registry.register(metrics)
+    metrics.serving("1", [FakeEngine()])
+    assert list(registry.collect()) == []
+
+
+def test_an_engines_work_is_counted_by_version_and_device(registry: CollectorRegistry) -> None:
+    metrics = GpuMetrics()
+    registry.register(metrics)
+    engine, _, _ = engine_of()
+    metrics.serving("3", [engine])
+    for _ in range(4):
+        engine.run(crops(25))
+    labels = {"version": "3", "engine": "fake-fp16:0"}
+    assert registry.get_sample_value("alexnet_engine_runs_total", labels) == 4
+    seconds = registry.get_sample_value("alexnet_engine_compute_seconds_total", labels)
+    assert seconds == pytest.approx(0.004)
+    name = "nv_gpu_utilization"
+    assert registry.get_sample_value(name, {"gpu_uuid": "GPU-0000:3B:00.0"}) == 0.5
+
+
+def test_a_version_that_is_gone_is_not_held(registry: CollectorRegistry) -> None:
+    metrics = GpuMetrics()
+    registry.register(metrics)
+    metrics.serving("1", [engine_of()[0]])
+    gc.collect()
+    labels = {"version": "1", "engine": "fake-fp16:0"}
+    assert registry.get_sample_value("alexnet_engine_runs_total", labels) is None

@@ -1,0 +1,144 @@
+"""What is asked of TensorRT and in which order, with TensorRT played by a module of our own."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("onnx", reason="comes with what exports")
+
+from gpu.facts import Gpu
+from gpu.plan import Plan, PlanError, Recipe
+from server.engines import trt
+from server.engines.trt import TensorRtProgram
+from tests.gpus import FakeDevice
+
+RECIPE = Recipe("0" * 64, "fp16", (1, 4), "tensorrt 11.4", Gpu("NVIDIA H200", (9, 0), "580"))
+PLAN = Plan(RECIPE, b"engine")
+
+
+class Context:
+    def __init__(self, said: list[tuple[Any, ...]]):
+        self._said = said
+        self.refuses = ""
+        self.lacks: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            self._said.append((name, *arguments))
+            return self.lacks if name == "infer_shapes" else name != self.refuses
+
+        return call
+
+
+class FakeTensorRt:
+    """Its engine makes contexts that note what they are told."""
+
+    __name__, __version__ = "tensorrt", "11.4"
+    ILogger = SimpleNamespace(Severity=SimpleNamespace(WARNING=2))
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Any, ...]] = []
+        self.contexts: list[Context | None] = []
+        self.loads = True
+
+    def Logger(self, severity: int) -> None: ...  # noqa: N802
+
+    Logger.WARNING = 2  # type: ignore[attr-defined]
+
+    def Runtime(self, logger: object) -> Any:  # noqa: N802
+        return self
+
+    def deserialize_cuda_engine(self, engine: bytes) -> Any:
+        self.said.append(("deserialize", engine))
+        return self if self.loads else None
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (-1, 8, 8, 3)
+
+    def create_execution_context(self) -> Context | None:
+        return self.contexts.pop(0) if self.contexts else Context(self.said)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRt:
+    fake = FakeTensorRt()
+    monkeypatch.setattr(trt, "tensorrt", lambda: fake)
+    return fake
+
+
+def test_a_size_is_set_up_warmed_up_and_then_captured(fake: FakeTensorRt) -> None:
+    device = FakeDevice()
+    program = TensorRtProgram(PLAN, device)
+    stream = device.stream()
+    launch = program.prepare(4, 64, 128, stream)
+    assert program.name == "tensorrt-fp16"
+    assert fake.said == [
+        ("deserialize", b"engine"),
+        ("set_optimization_profile_async", 1, stream),
+        ("set_input_shape", "images", (4, 8, 8, 3)),
+        ("set_tensor_address", "images", 64),
+        ("set_tensor_address", "logits", 128),
+        ("infer_shapes",),
+        ("execute_async_v3", stream),
+        ("execute_async_v3", stream),
+    ]
+    assert device.captured == 1
+    launch()
+    assert len(fake.said) == 8, "a replay does not ask TensorRT again"
+
+
+def test_every_capture_has_a_context_of_its_own(fake: FakeTensorRt) -> None:
+    contexts = [Context(fake.said) for _ in range(3)]
+    fake.contexts = list(contexts)
+    device = FakeDevice()
+    program = TensorRtProgram(PLAN, device)
+    for size in (4, 1, 4):
+        program.prepare(size, 64, 128, device.stream())
+    assert fake.contexts == []
+    program.close()
+
+
+def test_a_plan_that_does_not_load_is_one_sentence(fake: FakeTensorRt) -> None:
+    fake.loads = False
+    with pytest.raises(PlanError, match=r"^tensorrt 11\.4 cannot load the plan on GPU 0; its log"):
+        TensorRtProgram(PLAN, FakeDevice())
+
+
+def test_a_size_that_the_plan_is_not_for_is_one_sentence(fake: FakeTensorRt) -> None:
+    program = TensorRtProgram(PLAN, FakeDevice())
+    with pytest.raises(PlanError, match=r"the plan is for batches of 1, 4, not of 8"):
+        program.prepare(8, 64, 128, 1)
+
+
+def test_no_memory_for_a_context_is_one_sentence(fake: FakeTensorRt) -> None:
+    fake.contexts = [None]
+    with pytest.raises(PlanError, match="GPU 0 has no memory for batches of 4"):
+        TensorRtProgram(PLAN, FakeDevice()).prepare(4, 64, 128, 1)
+
+
+@pytest.mark.parametrize(
+    "call", ["set_optimization_profile_async", "set_input_shape", "set_tensor_address"]
+)
+def test_what_tensorrt_refuses_is_an_error(fake: FakeTensorRt, call: str) -> None:
+    context = Context(fake.said)
+    context.refuses = call
+    fake.contexts = [context]
+    with pytest.raises(PlanError, match="does not take batches of 4"):
+        TensorRtProgram(PLAN, FakeDevice()).prepare(4, 64, 128, 1)
+
+
+def test_an_input_that_was_forgotten_is_an_error(fake: FakeTensorRt) -> None:
+    context = Context(fake.said)
+    context.lacks = ["images"]
+    fake.contexts = [context]
+    with pytest.raises(PlanError, match="does not take batches of 4"):
+        TensorRtProgram(PLAN, FakeDevice()).prepare(4, 64, 128, 1)
+
+
+def test_a_run_that_fails_is_an_error(fake: FakeTensorRt) -> None:
+    context = Context(fake.said)
+    context.refuses = "execute_async_v3"
+    fake.contexts = [context]
+    with pytest.raises(PlanError, match="could not run a batch of 4"):
+        TensorRtProgram(PLAN, FakeDevice()).prepare(4, 64, 128, 1)
