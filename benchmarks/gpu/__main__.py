@@ -1,0 +1,163 @@
+"""Every engine on a GPU, against what the chip can do.
+
+    python -m benchmarks.gpu --bundle models/starter.tar.xz --output docs/records/gpu_MACHINE_DATE
+
+Measures the machine's ceilings, our kernels, every way to run the network at every size of batch
+with its error, a step of training, and, if photos are given, the way from JPEG to class. What is
+not installed, fails or kills its process is a row that says why. Writes OUTPUT.json after every
+row, and OUTPUT.md and OUTPUT.png at the end.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.apart import Apart, LostError
+from benchmarks.gpu.candidates import CANDIDATES, SERVED
+from benchmarks.gpu.floor import PRECISIONS, Layer, floor_us
+from benchmarks.gpu.kernels import KERNELS, kernel
+from benchmarks.gpu.measure import attempted, candidate, describe, training_step
+from benchmarks.gpu.page import markdown, short
+from benchmarks.gpu.photos import by_nvjpeg, classified, decoded
+from benchmarks.gpu.picture import draw
+from benchmarks.gpu.subject import Settings
+from benchmarks.gpu.targets import targets
+
+LIMIT_S = 180.0  # of one row: who compiles tries for minutes
+Row = dict[str, Any]
+
+
+class Benchmark:
+    """Collects the report and keeps its file up to date."""
+
+    def __init__(self, settings: Settings, output: Path, only: str, minutes: float):
+        self.settings, self.file, self.only = settings, output.with_suffix(".json"), only
+        self.end = time.monotonic() + 60 * minutes
+        self.apart = Apart() if settings.device.startswith("cuda") else None
+        self.layers: list[Layer] = []
+        self.report: dict[str, Any] = {
+            "command": "python -m benchmarks.gpu " + shlex.join(sys.argv[1:]),
+            "bundle": str(settings.bundle), "sizes": settings.sizes, "photos": settings.photos,
+            "rows": [], "kernels": [], "training": [], "jpeg": [],
+        }  # fmt: skip
+
+    def run(self, folder: Path | None) -> None:
+        report, sizes = self.report, self.settings.sizes
+        first = self.call(describe)
+        if reason := first.pop("failed"):
+            raise SystemExit(f"nothing can be measured: {reason}")
+        self.layers = first.pop("layers")
+        report |= first
+        report["gflop"] = sum(layer.flop(1) for layer in self.layers) / 1e9
+        report["floors"] = {str(size): self.floors(size) for size in sizes}
+        for name in KERNELS:
+            self.add("kernels", {"name": name}, kernel, name)
+        for name, (family, _, floor, some) in CANDIDATES.items():
+            for size in sizes:
+                if not some or size in some:
+                    row = {"name": name, "size": size, "family": family, "floor": floor}
+                    self.add("rows", row, candidate, name, size)
+                    if row.get("lost"):
+                        break
+        for name, fused in (("torch's norms", False), ("our norms", True)):
+            self.add("training", {"name": name}, training_step, fused)
+        if folder:
+            self.add("jpeg", {"name": "decode on all cores"}, decoded, folder)
+            self.add("jpeg", {"name": "decode by nvJPEG, no resizing"}, by_nvjpeg, folder)
+            for name in SERVED if report["machine"]["gpu"] else ("onnxruntime-cpu",):
+                row = {"name": f"decode on all cores, then {name} fp16"}
+                self.add("jpeg", row, classified, folder, name, "fp16")
+
+    def add(self, section: str, row: Row, measure: Callable[..., Row], *given: Any) -> None:
+        """Measures what is wanted while there is time, and writes it down."""
+        if self.only not in row["name"]:
+            return
+        late = time.monotonic() > self.end
+        row |= {"failed": "no time was left"} if late else self.call(measure, *given)
+        if not row["failed"]:
+            row |= self.judged(row)
+        self.report[section].append(row)
+        said = row["failed"] or " ".join(
+            f"{k} {row[k]:,.6g}" for k in ("us", "of_copy", "per_s", "error") if k in row
+        )
+        print(f"{section}: {row['name']} {row.get('size', '')}: {said}", flush=True)
+        self.write()
+
+    def call(self, measure: Callable[..., Row], *given: Any) -> Row:
+        if self.apart is None:
+            return attempted(measure, self.settings, *given)
+        try:
+            row: Row = self.apart.call(attempted, measure, self.settings, *given, limit_s=LIMIT_S)
+        except LostError as error:
+            return {"failed": str(error), "lost": True}
+        if row.pop("broken", False):
+            self.apart.end()
+        return row
+
+    def judged(self, row: Row) -> Row:
+        """Against the ceilings and the floor."""
+        ceilings = self.report["ceilings"]
+        if "gb_per_s" in row:
+            return {"of_copy": row["gb_per_s"] / ceilings["copy"]}
+        if "size" not in row:
+            return {}
+        tflops = self.report["gflop"] * row["size"] / row["us"] * 1e3
+        floor = self.report["floors"][str(row["size"])].get(row["floor"])
+        return {
+            "per_s": 1e6 * row["size"] / row["us"], "tflops": tflops,
+            "of_rate": tflops / ceilings["bf16"], "of_floor": floor and floor / row["us"],
+        }  # fmt: skip
+
+    def floors(self, size: int) -> dict[str, float]:
+        """Microseconds by precision, where both of its ceilings are known."""
+        known = {k: v for k, v in self.report["ceilings"].items() if isinstance(v, float)}
+        return {
+            name: floor_us(self.layers, size, p, 1e9 * known["copy"], 1e12 * known[p.rate])
+            for name, p in PRECISIONS.items()
+            if p.rate in known
+        }
+
+    def write(self) -> None:
+        """All there is: a run that is killed keeps it."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self.report, indent=1) + "\n")
+        temporary.replace(self.file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=(__doc__ or "")[:52])
+    parser.add_argument("--bundle", type=Path, default=Path("models/starter.tar.xz"))
+    parser.add_argument("--output", type=Path, required=True, help="without a suffix")
+    parser.add_argument("--device", default="cuda", help="cpu: only to see that it runs")
+    parser.add_argument("--sizes", default="1,8,32,128,256,1024", help="of the batches")
+    parser.add_argument("--only", default="", help="rows with this in their names")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for which a row is timed")
+    parser.add_argument("--minutes", type=float, default=8.0, help="after which no row is begun")
+    parser.add_argument("--photos", type=int, default=256, help="on which answers are compared")
+    parser.add_argument("--jpegs", type=Path, help="a folder or zip of photos to decode")
+    options = parser.parse_args()
+    sizes = tuple(int(size) for size in options.sizes.split(","))
+    settings = Settings(options.bundle, options.device, sizes, options.seconds, options.photos)
+    benchmark = Benchmark(settings, options.output, options.only, options.minutes)
+    try:
+        benchmark.run(options.jpegs)
+    finally:
+        if benchmark.apart:
+            benchmark.apart.end()
+    report = benchmark.report
+    report["targets"] = targets(report)
+    benchmark.write()
+    draw(report, options.output.with_suffix(".png"))
+    page = markdown(report, options.output.with_suffix(".png").name)
+    options.output.with_suffix(".md").write_text(page)
+    print(short(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The machine: what it is, its clock, and the most that it can do."""
+
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import distributions
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PACKAGES = {
+    "torch", "torchvision", "triton", "tensorrt", "tensorrt-rtx", "onnxruntime-gpu", "onnxruntime",
+    "cuda-bindings", "onnx", "numpy", "pillow",
+}  # fmt: skip
+MOST, FEWEST = 500, 3  # runs: the median of more says nothing new
+
+Run = Callable[[], Any]
+
+
+def facts(device: torch.device) -> dict[str, Any]:
+    """`name` is the GPU's, or else the processor's; `hardware` says more."""
+    cpuinfo = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    name, cores = (models or [platform.machine()])[0], len(os.sched_getaffinity(0))
+    hardware = f"{cores} cores of {name}"
+    if device.type == "cuda":
+        gpu = torch.cuda.get_device_properties(device)
+        name = gpu.name
+        driver = _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+        hardware = (
+            f"{name} ({gpu.multi_processor_count} multiprocessors, {gpu.L2_cache_size >> 20} MiB "
+            f"of L2, {gpu.total_memory >> 30} GiB), driver {driver}, CUDA {torch.version.cuda}, "
+            f"cuDNN {torch.backends.cudnn.version()}; {hardware}"
+        )
+    found = {(d.name or "").lower(): d.version for d in distributions()}
+    return {
+        "name": name, "gpu": device.type == "cuda", "hardware": hardware, "cores": cores,
+        "date": time.strftime("%Y-%m-%d"), "commit": _said("git", "rev-parse", "--short", "HEAD"),
+        "python": platform.python_version(),
+        "packages": {package: found[package] for package in sorted(PACKAGES & found.keys())},
+    }  # fmt: skip
+
+
+def _said(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
+    except OSError:
+        return "unknown"
+
+
+def timed(
+    runs: Sequence[Run], device: torch.device, seconds: float, clear: Run | None = None
+) -> dict[str, float]:
+    """Microseconds of one run, `us` in the median, over about so many seconds at most.
+
+    The runs take turns. Each begins where the one before ends, so that what it waits for its launch
+    counts; or, with `clear`, behind that, which is not counted.
+    """
+
+    def mark() -> Any:
+        if device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    for run in runs:
+        run()
+    begin = mark()
+    for run in runs:
+        run()
+    once = _us(begin, mark()) / len(runs)
+    pairs, begin = [], mark()
+    for run in islice(cycle(runs), int(min(max(1e6 * seconds / max(once, 1), FEWEST), MOST))):
+        if clear:
+            clear()
+            begin = mark()
+        run()
+        pairs.append((begin, mark()))
+        begin = pairs[-1][1]
+    p10, median, p90 = np.percentile([_us(*pair) for pair in pairs], [10, 50, 90]).tolist()
+    return {"us": median, "p10": p10, "p90": p90, "n": len(pairs)}
+
+
+def _us(begin: Any, end: Any) -> float:
+    if isinstance(begin, float):
+        return 1e6 * (end - begin)
+    end.synchronize()
+    return 1e3 * begin.elapsed_time(end)
+
+
+def ceilings(device: torch.device, seconds: float) -> dict[str, float | str]:
+    """Copies in GB/s and matrix products in TFLOP/s, of random data; or why there is none."""
+    cuda, matmul = device.type == "cuda", torch.backends.cuda.matmul
+    side, copied = (8192, 4 << 30) if cuda else (256, 8 << 20)
+    one = torch.ones((), device=device)
+
+    def copy(source: Tensor, target: Tensor, passes: int) -> float:
+        took = timed([lambda: target.copy_(source, non_blocking=True)], device, seconds)
+        return passes * source.nbytes / took["us"] / 1e3
+
+    def product(dtype: torch.dtype, multiply: Callable[[Tensor, Tensor], Tensor]) -> float:
+        integers = torch.randint(-128, 128, (2, side, side), device=device)
+        numbers = integers if dtype == torch.int8 else torch.randn(2, side, side, device=device)
+        a, b = numbers.to(dtype)
+        b = b.t()  # in 8 bits it has to be
+        return 2 * side**3 / timed([lambda: multiply(a, b)], device, seconds)["us"] / 1e6
+
+    def tf32(a: Tensor, b: Tensor) -> Tensor:
+        before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+        try:
+            return a @ b
+        finally:
+            matmul.fp32_precision = before
+
+    def fp8(a: Tensor, b: Tensor) -> Tensor:
+        return torch._scaled_mm(a, b, one, one, out_dtype=torch.bfloat16)
+
+    data = torch.randint(0, 256, (copied,), dtype=torch.uint8, device=device)
+    measurements: dict[str, Callable[[], float]] = {
+        "copy": lambda: copy(data, torch.empty_like(data), 2),  # read and written
+        "fp32": lambda: product(torch.float32, torch.mm),
+        "tf32": lambda: product(torch.float32, tf32),
+        "bf16": lambda: product(torch.bfloat16, torch.mm),
+        "fp16": lambda: product(torch.float16, torch.mm),
+        "fp8": lambda: product(torch.float8_e4m3fn, fp8),
+        "int8": lambda: product(torch.int8, torch._int_mm),
+    }
+    if cuda:
+        pinned, part = torch.empty(copied // 8, dtype=torch.uint8).pin_memory(), data[: copied // 8]
+        measurements["to the device"] = lambda: copy(pinned, part, 1)
+        measurements["to the host"] = lambda: copy(part, pinned, 1)
+    found: dict[str, float | str] = {}
+    for name, measure in measurements.items():
+        try:
+            found[name] = measure()
+        except Exception as error:
+            found[name] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return found
