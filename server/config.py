@@ -81,7 +81,8 @@ class Config:
         *_TEXT,
     )  # fmt: skip
     precision: str = _option(
-        "auto", "model", "of the arithmetic: auto (int8 on a CPU, fp16 on a GPU), or " + ", ".join(PRECISIONS),
+        "auto", "model",
+        "of the arithmetic: auto (int8 on a CPU, fp16 on a GPU), or " + ", ".join(PRECISIONS),
         *_one_of("auto", *PRECISIONS),
     )  # fmt: skip
     version_policy: str = _option(
