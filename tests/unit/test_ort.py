@@ -1,0 +1,41 @@
+"""ONNX Runtime on the CPU, opened from memory."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet.bundle import Bundle
+from server.engines.ort import OrtEngine
+from tests.conftest import STARTER
+
+
+def engine_of(bundle: Bundle) -> OrtEngine:
+    (artifact,) = bundle.manifest.artifacts
+    return OrtEngine(bundle.files[artifact.file], bundle.manifest, threads=1)
+
+
+def test_the_file_in_memory_is_gone_when_the_model_is_open() -> None:
+    bundle = Bundle.open(STARTER)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    engine = engine_of(bundle)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert engine.run(bundle.golden.crops[:1]).shape == (1, 1000)
+
+
+def test_where_there_are_no_files_in_memory_it_opens_the_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle = Bundle.open(STARTER)
+    crops = bundle.golden.crops[:2]
+    expected = engine_of(bundle).run(crops)
+    monkeypatch.delattr(os, "memfd_create")
+    np.testing.assert_array_equal(engine_of(bundle).run(crops), expected)
+
+
+def test_crops_one_by_one_are_gathered_into_the_same_batch() -> None:
+    bundle = Bundle.open(STARTER)
+    crops = bundle.golden.crops[:3]
+    engine = engine_of(bundle)
+    np.testing.assert_array_equal(engine.begin(list(crops))(), engine.run(crops))
