@@ -39,7 +39,11 @@ async def test_the_command_measures_saves_draws_and_compares(tmp_path: Path, pho
         other = await asyncio.to_thread(
             run, *ask, "--concurrency", "2", "--seconds", "0.2", "--compare", output
         )
-    title, empty, header, *rows, _, version = done.stdout.splitlines()
+    lines = done.stdout.splitlines()
+    # On a machine that is busy the generator may lag: rows are marked, and it is said why.
+    rows, notes = lines[3:5], [line for line in lines[5:-1] if line.startswith("!")]
+    title, empty, header, version = *lines[:3], lines[-1]
+    assert len(notes) == sum(row.endswith(" !") for row in rows)
     assert title == "open loop, grpc, timeout 900 ms, 0.5 s each, photos: 3"
     assert (empty, version) == ("", "answered by version 7")
     assert [len(line.removesuffix(" !")) for line in rows] == [len(header)] * 2
