@@ -107,9 +107,8 @@ class Served:
     async def close(self) -> None:
         """Waits for who is inside, then frees the engine."""
         await self._users.empty()
-        await asyncio.to_thread(self.batcher.close)
-        for engine in self.model.engines:
-            engine.close()
+        for close in (self.batcher.close, *(engine.close for engine in self.model.engines)):
+            await asyncio.to_thread(close)
         self._metrics.retired(self.info)
 
     def _decoded(self, job: Job) -> None:

@@ -27,12 +27,14 @@ class FakeDevice:
         self.capturing = False
         self.captured = 0
         self.closed = False
+        self.used = 0
 
     def _handle(self) -> int:
         self._next += 1
         return self._next << 32
 
-    def use(self) -> None: ...
+    def use(self) -> None:
+        self.used += 1
 
     def memory(self, nbytes: int) -> int:
         address = self._handle()

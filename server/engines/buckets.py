@@ -133,5 +133,6 @@ class BucketEngine:
             self._free.append(slot)
 
     def close(self) -> None:
+        self._device.use()  # this thread may not have, and what is freed belongs to it
         self._program.close()
         self._device.close()

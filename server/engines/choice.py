@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from alexnet.bundle import Bundle, BundleError
@@ -62,8 +62,7 @@ def choose(
     says what the bundle, or the machine, lacks."""
     gpus = present.count() if gpus is None else gpus
     if installed is None:
-        # By packages: ONNX Runtime for GPUs is the same module as that for CPUs.
-        installed = {_plain(d.name) for d in distributions()}
+        installed = [package for r in RUNTIMES for package in r.packages if _is_here(package)]
     here = [r for r in RUNTIMES if not set(r.packages).isdisjoint(installed)]
     if wanted.engine == "auto":
         usable = [r for r in here if gpus or wanted.devices or not r.on_gpu]
@@ -93,9 +92,12 @@ def choose(
     )
 
 
-def _plain(name: str) -> str:
-    """As packaging compares names: tensorrt_rtx is tensorrt-rtx."""
-    return name.lower().replace("_", "-")
+def _is_here(package: str) -> bool:
+    """By the package's name: ONNX Runtime for GPUs is the same module as that for CPUs."""
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def _devices(runtime: Runtime, wanted: Wanted, gpus: int) -> tuple[int, ...]:

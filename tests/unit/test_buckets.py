@@ -166,6 +166,8 @@ def test_the_gpus_time_is_counted() -> None:
 
 def test_closing_frees_program_and_device() -> None:
     engine, device, program = engine_of()
+    before = device.used
     engine.close()
+    assert device.used == before + 1, "another thread may close it than ran it"
     assert program.closed
     assert device.closed
