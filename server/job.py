@@ -15,7 +15,7 @@ from alexnet.preprocess import Photo
 class Inferred:
     """One photo's row of the engine's answer."""
 
-    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
     """(classes,)"""
     batch_size: int
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alexnet.header import read_header
 from alexnet.labels import Label
-from alexnet.postprocess import softmax, top_k
+from alexnet.postprocess import top_k
 from alexnet.preprocess import Photo, decoded_bytes
 from server.decode import Decoder
 from server.errors import BadImage, BadRequest, Expired, NotReady, Overloaded, ServeError, TooLarge
@@ -169,8 +169,10 @@ class DataPlane:
             raise
         else:
             if timings := admission.timings:
-                self._metrics.answered(face, served.version, timings)
-                statistics.answered(timings, time.monotonic() - start)
+                # After the answer has gone out, and before anybody could ask for the counts.
+                loop, total_s = asyncio.get_running_loop(), time.monotonic() - start
+                loop.call_soon(self._metrics.answered, face, served.version, timings)
+                loop.call_soon(statistics.answered, timings, total_s)
         finally:
             statistics.pending -= 1
             self._held -= admission.held
@@ -211,7 +213,7 @@ class DataPlane:
         labels = served.model.bundle.labels
         predictions = [
             Prediction(r.index, labels[r.index], r.probability)
-            for r in top_k(softmax(outcome.logits), k)
+            for r in top_k(outcome.probabilities, k)
         ]
         assert outcome.photo is not None  # it was one
         return Classification(predictions, outcome.photo, outcome.timing, served)

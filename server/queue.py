@@ -70,6 +70,8 @@ class FairQueue:
 
     def around(self, level: int, deadline: float) -> tuple[list[Job], list[Job]]:
         """Who would be served before and after a job of this level and deadline if it came now."""
+        if not self._places:
+            return [], []
         lane = level - 1
         mine = bisect_right(self._lanes[lane], deadline, key=lambda entry: entry[0])
         before: list[Job] = []

@@ -30,7 +30,7 @@ def pixels_name(model: str) -> str:
 class Outcome:
     """What the engine says of one photo, and where the time went."""
 
-    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
     """(classes,)"""
     timing: Timing
     photo: Photo | None
@@ -85,7 +85,7 @@ class Served:
             total=time.monotonic() - job.start,
             batch_size=inferred.batch_size,
         )
-        return Outcome(inferred.logits, timing, job.photo)
+        return Outcome(inferred.probabilities, timing, job.photo)
 
     @property
     def info(self) -> tuple[str, str, str, str, str]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alexnet.postprocess import softmax
 from server.errors import BadImage, NotFound, NotReady, TooLarge, UnsupportedImage
 from server.faces.oip import Image, Input, Output, Parameters, Requested, Signature, clipped, whole
 from server.plane import Admission, DataPlane
@@ -77,7 +76,7 @@ class Models:
         finally:
             for task in tasks:
                 task.cancel()
-        return signature.output(softmax(np.stack([o.logits for o in outcomes])), classes)
+        return signature.output(np.stack([o.probabilities for o in outcomes]), classes)
 
     async def _infer_one(self, image: Image, position: str, admission: Admission) -> Outcome:
         try:

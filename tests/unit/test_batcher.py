@@ -82,7 +82,7 @@ async def test_a_lone_photo_goes_at_once_in_a_batch_of_one() -> None:
         result = await lone.answer
         assert engine.batches == [[75]]
         assert result.batch_size == 1
-        assert result.logits.argmax() == 3
+        assert result.probabilities.argmax() == 3
 
 
 async def test_what_waited_while_the_engine_ran_is_the_next_batch_oldest_first() -> None:
@@ -197,7 +197,7 @@ async def test_each_caller_gets_the_row_of_its_own_photo() -> None:
     async with batching(max_batch_size=7) as (batcher, _):
         values = [int(v) for v in np.random.default_rng(0).integers(0, 10, 500) * 25]
         results = await answered(*submit(batcher, [job(v) for v in values]))
-        assert [int(r.logits.argmax()) * 25 for r in results] == values
+        assert [int(r.probabilities.argmax()) * 25 for r in results] == values
 
 
 async def test_a_removed_photo_never_reaches_the_engine() -> None:
@@ -236,7 +236,7 @@ async def test_an_engine_that_fails_answers_its_batch_and_serves_the_next(
         assert batcher.failures >= 1
         engine.fail = False
         (again,) = await answered(*submit(batcher, [job(75)]))
-        assert again.logits.argmax() == 3
+        assert again.probabilities.argmax() == 3
         assert batcher.failures == 0
 
 
@@ -256,7 +256,7 @@ async def test_closing_cancels_who_still_waits_and_answers_who_is_in_the_engine(
         assert isinstance(result, asyncio.CancelledError)
         engine.gate.set()
         (result,) = await answered(first)
-        assert result.logits.argmax() == 9
+        assert result.probabilities.argmax() == 9
         await closing
         (late,) = submit(batcher, [job(25)])
         assert isinstance((await answered(late))[0], asyncio.CancelledError)
@@ -272,5 +272,5 @@ async def test_logits_that_are_not_finite_fail_one_photo_and_not_its_batch_mates
 
     async with batching(run=run) as (batcher, _):
         good, bad = await answered(*submit(batcher, [job(25), job(50)]))
-        assert good.logits.argmax() == 1
+        assert good.probabilities.argmax() == 1
         assert isinstance(bad, EngineFailure)

@@ -82,7 +82,7 @@ async def test_photos_of_one_queue_go_to_every_device_and_come_back_as_their_own
             if i % 50 == 0:
                 await asyncio.sleep(0)
         results = await answered(*jobs)
-        assert [int(result.logits.argmax()) for result in results] == expected
+        assert [int(result.probabilities.argmax()) for result in results] == expected
     finally:
         await asyncio.to_thread(batcher.close)
     assert sum(engine.runs for engine in engines) == sum(len(d.copied_in) for d in devices)

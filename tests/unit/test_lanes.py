@@ -67,7 +67,7 @@ def submit(batcher: Batcher, *values: int) -> list[Job]:
 
 
 def classes(results: list[Any]) -> list[int]:
-    return [int(result.logits.argmax()) for result in results]
+    return [int(result.probabilities.argmax()) for result in results]
 
 
 async def until(event: threading.Event) -> None:
