@@ -10,16 +10,14 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import aiohttp
@@ -27,6 +25,7 @@ import grpc
 
 from alexnet.bundle import Bundle
 from benchmarks.bare import ask_alone
+from benchmarks.server import STARTER, Server, facts, serving
 from clients.load.arrivals import punctual_loop
 from clients.load.grpc import grpc_sender
 from clients.load.point import Load, Point, percentiles
@@ -36,42 +35,8 @@ from clients.photos import photos_in
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 
-STARTER = Path("models/starter.tar.xz")
 TIMEOUT_S = 0.5
-
-
-@dataclass(frozen=True)
-class Server:
-    grpc: str
-    http: str
-    metrics: str
-
-    async def metric(self, name: str) -> float:
-        async with aiohttp.ClientSession() as session, session.get(self.metrics) as response:
-            text = await response.text()
-        return sum(float(v) for v in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
-
-
-@asynccontextmanager
-async def serving(*flags: str, cores: Sequence[int] = ()) -> AsyncIterator[Server]:
-    ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
-    command = [sys.executable, "-m", "server", *ports, *flags]
-    if cores:
-        command = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        banner = ""
-        while "curl" not in banner:
-            line = (await process.stdout.readline()).decode()
-            if not line:
-                raise SystemExit("the server did not start")
-            banner += line
-        names = (r"gRPC +(\S+)", r"REST +(http://\S+)", r"metrics +(http://\S+)")
-        yield Server(*(re.findall(name, banner)[0] for name in names))
-    finally:
-        process.terminate()
-        await process.wait()
+ROUNDS = 6
 
 
 async def measured(
@@ -159,41 +124,52 @@ async def _watch(server: Server, memory: list[int]) -> None:
         await asyncio.sleep(5)
 
 
-async def reload(photos: Sequence[bytes], seconds: float, rate: float) -> dict[str, Any]:
-    """A new version is loaded in the middle of a steady load, again and again."""
+async def reload(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    """New versions are loaded in every second stretch of a steady load, of half of what the server
+    can do: a machine whose speed wanders is compared with itself."""
     with tempfile.TemporaryDirectory() as folder:
         versions = Path(folder) / "alexnet"
         versions.mkdir()
-        bundle = Bundle.open(STARTER)
-        bundle.write(versions / "1")
+        Bundle.open(STARTER).write(versions / "1")
         async with serving("--model", str(versions), "--repository-control", "local") as server:
-            before = await measured(server, photos, Load(rate=rate, seconds=seconds, timeout_s=5.0))
-            swaps: list[float] = []
-            swapping = asyncio.create_task(_swap(server, versions, swaps))
-            during = await measured(server, photos, Load(rate=rate, seconds=seconds, timeout_s=5.0))
-            swapping.cancel()
-    requests = during.requests
+            most = await measured(server, photos, Load(concurrency=16, seconds=seconds / 12))
+            rate = round(most.goodput_per_s / 2)
+            quiet, exchanging, swaps = [], [], list[float]()
+            for seed in range(ROUNDS):
+                load = Load(rate=rate, seconds=seconds / ROUNDS, timeout_s=5.0, seed=seed)
+                quiet.append(await measured(server, photos, load))
+                enough = asyncio.Event()
+                swapping = asyncio.create_task(_swap(server, versions, swaps, enough))
+                exchanging.append(await measured(server, photos, load))
+                enough.set()
+                await swapping
+    ratios = [
+        round(e.latency_ms["p99"] / q.latency_ms["p99"], 2)
+        for q, e in zip(quiet, exchanging, strict=True)
+    ]
+    requests = sum(point.requests for point in exchanging)
     return {
-        "rate": rate, "requests": requests, "failed": requests - during.outcomes["ok"],
+        "rate": rate, "requests": requests,
+        "failed": requests - sum(point.outcomes["ok"] for point in exchanging),
         "swaps": len(swaps), "swap_s": percentiles(s / 1000 for s in swaps),
-        "versions": during.versions, "before_ms": before.latency_ms, "during_ms": during.latency_ms,
-        "p99_ratio": round(during.latency_ms["p99"] / before.latency_ms["p99"], 2),
+        "p99_ratios": ratios, "p99_ratio": median(ratios),
+        "quiet_ms": [point.latency_ms for point in quiet],
+        "exchanging_ms": [point.latency_ms for point in exchanging],
     }  # fmt: skip
 
 
-async def _swap(server: Server, versions: Path, swaps: list[float]) -> None:
+async def _swap(server: Server, versions: Path, swaps: list[float], enough: asyncio.Event) -> None:
     """Loads one version after the other, a second apart."""
-    number = 1
     async with aiohttp.ClientSession(server.http) as session:
-        while True:
-            number += 1
+        while not enough.is_set():
             shutil.copytree(versions / "1", versions / "new", copy_function=os.link)
-            (versions / "new").rename(versions / str(number))
+            (versions / "new").rename(versions / str(len(swaps) + 2))
             start = time.monotonic()
             async with session.post("/v2/repository/models/alexnet/load") as response:
                 assert response.status == 200, await response.text()
             swaps.append(time.monotonic() - start)
-            await asyncio.sleep(1)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(enough.wait(), 1)
 
 
 async def streams(photos: Sequence[bytes], seconds: float, at_once: int) -> dict[str, Any]:
@@ -244,18 +220,6 @@ async def _stream(stub: Any, requests: Sequence[Any], at_once: int, seconds: flo
     return answered / (time.monotonic() - start)
 
 
-def _facts(command: str) -> dict[str, Any]:
-    import onnxruntime
-
-    model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return {
-        "command": command, "date": time.strftime("%Y-%m-%d"), "commit": commit.stdout.strip(),
-        "cpu": f"{len(model)} x {model[0]}", "python": sys.version.split()[0],
-        "onnxruntime": onnxruntime.__version__, "grpcio": grpc.__version__,
-    }  # fmt: skip
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("photos", type=Path)
@@ -271,12 +235,12 @@ def main() -> None:
         "grpc": lambda: overload(photos, s, "grpc", apart=False),
         "rest, apart": lambda: overload(photos, s, "rest", apart=True),
         "grpc, apart": lambda: overload(photos, s, "grpc", apart=True),
-        "reload": lambda: reload(photos, s, rate=100),
+        "reload": lambda: reload(photos, s),
         "streams": lambda: streams(photos, s / 6, 32),
     }
     file = options.output.with_suffix(".json")
     found = json.loads(file.read_text()) if file.exists() else {}
-    found |= _facts(f"python -m benchmarks.serving photos/ --seconds {s:g}")
+    found |= facts(f"python -m benchmarks.serving photos/ --seconds {s:g}")
     for name, experiment in experiments.items():
         if options.only in (None, name):
             print(name, flush=True)

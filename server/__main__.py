@@ -1,15 +1,13 @@
 """`alexnet-server`: parse, run, exit code."""
 
 import asyncio
-import logging
 import sys
+from collections.abc import Coroutine
 
 from alexnet.manifest import BundleError
-from server import logs
+from server import logs, supervisor
 from server.app import run
 from server.config import ConfigError, load
-
-log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -20,8 +18,13 @@ def main() -> None:
         print(f"alexnet-server: the configuration is wrong\n{error}", file=sys.stderr)
         sys.exit(2)
     logs.configure(config.log_level, config.log_format == "json")
+    exiting(supervisor.run(config) if config.workers > 1 else run(config))
+
+
+def exiting(server: Coroutine[None, None, None]) -> None:
+    """Runs it to its end, or exits with a sentence that says why it cannot serve."""
     try:
-        asyncio.run(run(config))
+        asyncio.run(server)
     except (BundleError, OSError) as error:
         sys.exit(f"alexnet-server: {error}")
 

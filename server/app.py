@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-import signal
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from server.config import Config
 from server.decode import Decoder
 from server.faces.http import HttpFace
 from server.faces.rpc import RpcFace
+from server.faces.workers import Seat, served_by_others
 from server.metrics import Metrics
 from server.opener import Opener
 from server.plane import DataPlane, Limits, State
 from server.policy import VersionPolicy
 from server.repository import Repository
+from server.signals import stop_event
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ def registry() -> CollectorRegistry:
 
 
 @asynccontextmanager
-async def serving(config: Config) -> AsyncIterator[Server]:
+async def serving(config: Config, seat: Seat | None = None) -> AsyncIterator[Server]:
     """A server that is ready inside the block and has answered everybody after it.
 
     Raises BundleError for a model that cannot be served, OSError for a port that is taken.
@@ -59,12 +62,15 @@ async def serving(config: Config) -> AsyncIterator[Server]:
     plane = DataPlane(repository, decoder, limits(config), metrics)
     control = config.repository_control
     http = HttpFace(
-        plane, metrics.registry, config.host, config.http_port, config.metrics_port, control
+        plane, metrics.registry, config.host, config.http_port, config.metrics_port, control, seat
     )
-    rpc = RpcFace(plane, config.host, config.grpc_port, control)
+    rpc = RpcFace(plane, config.host, config.grpc_port, control, seat)
     polling = None
     try:
-        await repository.load()
+        proven = await served_by_others(seat.folder) if seat else None
+        await repository.load(proven or None)
+        if proven == []:  # by request
+            await repository.unload()
         if config.poll_s:
             polling = asyncio.create_task(repository.poll(config.poll_s), name="poll")
         await rpc.start()
@@ -104,24 +110,18 @@ async def _drain(plane: DataPlane, rpc: RpcFace, config: Config) -> None:
     await rpc.stop(1.0)
 
 
-async def run(config: Config) -> None:
+async def run(config: Config, seat: Seat | None = None) -> None:
     """Serves until SIGTERM or SIGINT; a second one exits at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        log.info("%s: finishing what was accepted; once more to stop at once", number.name)
-        stop.set()
-        for again in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(again)
-            signal.signal(again, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    async with serving(config) as server:
-        ports = server.http.http_port, server.rpc.port, server.http.metrics_port
+    stop = stop_event()
+    async with serving(config, seat) as server:
+        metrics_port = config.metrics_port if seat else server.http.metrics_port
+        ports = server.http.http_port, server.rpc.port, metrics_port
         served = server.plane.repository.served
-        print(banner(served, config.host, *ports, server.decode_threads), flush=True)
+        print(
+            banner(served, config.host, *ports, server.decode_threads, config.workers), flush=True
+        )
+        if seat:  # the supervisor reads to the end; what else may be printed belongs into the log
+            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         log.info("ready")
         await stop.wait()
     log.info("stopped")

@@ -11,7 +11,10 @@ def banner(
     grpc_port: int,
     metrics_port: int,
     decode_threads: int,
+    workers: int = 1,
 ) -> str:
+    if not served:  # a worker may take the place of one that was told to unload
+        return "nothing is served, as was asked for"
     model = served[-1].model
     manifest, artifact, engine = model.bundle.manifest, model.artifact, model.engine
     accuracy = artifact.accuracy
@@ -20,12 +23,13 @@ def banner(
     measured = "not measured"
     if accuracy:
         measured = f"top-1 {accuracy.top1:.1%}, top-5 {accuracy.top5:.1%} on {accuracy.data}"
+    each = f" in each of {workers} workers" if workers > 1 else ""
     rows = {
         "model": f"{model.name}, " + ", ".join(map(_version, served)),
         "knows": manifest.model.description,
         "accuracy": measured,
         "artifact": f"{artifact.file} on {', '.join(e.name for e in model.engines)}",
-        "threads": f"engine {engine.threads}, decode {decode_threads}",
+        "threads": f"engine {engine.threads}, decode {decode_threads}{each}",
         "REST": f"http://{shown}:{http_port} (a page to try it: /docs)",
         "gRPC": f"{shown}:{grpc_port} (with reflection and health)",
         "metrics": f"http://{shown}:{metrics_port}/metrics",

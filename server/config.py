@@ -118,11 +118,18 @@ class Config:
         "", "speed", "GPUs to use, an engine on each: 0,1; else the first",
         *_read_by(numbers, "be the numbers of GPUs: 0,1"),
     )  # fmt: skip
+    workers: int = _option(
+        1, "speed", "server processes behind the same ports, each with engines of its own",
+        lambda value: 1 <= value <= 256, "lie between 1 and 256",
+    )  # fmt: skip
     engine_threads: int = _option(
-        0, "speed", "threads of an engine on the CPU; 0 is one for each CPU allowed", *_at_least(0)
+        0,
+        "speed",
+        "threads of an engine on the CPU; 0 is one for each CPU of the worker",
+        *_at_least(0),
     )
     decode_threads: int = _option(
-        0, "speed", "threads that decode photos; 0 is one for each CPU allowed", *_at_least(0)
+        0, "speed", "threads that decode photos; 0 is one for each CPU of the worker", *_at_least(0)
     )
     max_batch_size: int = _option(
         32, "speed", "photos in one run of the engine, at most", *_at_least(1)

@@ -10,6 +10,10 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 class JsonFormatter(logging.Formatter):
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self._process = process
+
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         entry = {
@@ -18,6 +22,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._process:
+            entry["process"] = self._process
         if request_id.get():
             entry["request_id"] = request_id.get()
         if record.exc_info:
@@ -26,18 +32,19 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    def __init__(self, process: str = "") -> None:
+        before = f"{process}: " if process else ""
+        super().__init__(f"%(asctime)s %(levelname)-7s {before}%(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         return f"{text} [{request_id.get()}]" if request_id.get() else text
 
 
-def configure(level: str, json_lines: bool) -> None:
-    """Sends everything to stderr. stdout carries the banner only."""
+def configure(level: str, json_lines: bool, process: str = "") -> None:
+    """Sends everything to stderr. stdout carries the banner only. `process` tells several apart."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if json_lines else TextFormatter())
+    handler.setFormatter(JsonFormatter(process) if json_lines else TextFormatter(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
 

@@ -10,7 +10,7 @@ A path to a bundle itself is a repository with version 1 in it.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,15 +81,16 @@ class Repository:
         names = sorted({*found, *self._served, *self._failures}, key=int)
         return [self._entry(name) for name in names]
 
-    async def load(self) -> None:
-        """Makes what is served what the policy wants of what is on disk.
+    async def load(self, only: Collection[str] | None = None) -> None:
+        """Makes what is served what the policy wants of what is on disk, or `only` of these.
 
         New and changed versions are proven first and take over at once; whoever they replace
         answers what it was asked and goes. Raises BundleError when a version cannot be served:
         everything then stays as it was, and so does a version that was replaced by a bad one.
         """
         async with self._changing:
-            wanted = self._policy.wanted(await asyncio.to_thread(sources, self.path))
+            found = await asyncio.to_thread(sources, self.path)
+            wanted = self._policy.wanted([s for s in found if only is None or s.version in only])
             if not wanted:
                 raise BundleError(f"{self.path} has no version that the policy wants to serve")
             opened: dict[str, Served] = {}

@@ -1,22 +1,16 @@
-"""The HTTP listeners: which routes on which port, and their start and stop."""
-
-import logging
+"""The HTTP face: which routes on which port."""
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
-from server import logs
 from server.faces.docs import Docs
+from server.faces.listener import Listener
+from server.faces.oip_model import Models
 from server.faces.oip_rest import OipRest
 from server.faces.ops import Ops
 from server.faces.rest import Rest, errors
+from server.faces.workers import Alone, Seat, among
 from server.plane import DataPlane
-
-# A connection without a request in it is closed after this long.
-KEEPALIVE_S = 75.0
-
-_log = logging.getLogger(__name__)
 
 
 class HttpFace:
@@ -30,18 +24,22 @@ class HttpFace:
         http_port: int,
         metrics_port: int,
         repository_control: str = "off",
+        seat: Seat | None = None,
     ):
-        ops = Ops(plane, registry)
+        """One of several workers shares its port, and has metrics on the socket of its seat."""
+        ops, everyone = Ops(plane, registry), among(Models(plane), seat)
         public = web.Application(
             middlewares=[errors], client_max_size=plane.limits.max_request_bytes
         )
-        oip = OipRest(plane, repository_control)
+        oip = OipRest(plane, everyone, repository_control)
         public.add_routes([*Rest(plane).routes(), *oip.routes(), *ops.probes(), *Docs().routes()])
         private = web.Application(middlewares=[errors])
         private.add_routes(ops.routes())
+        if seat:
+            private.add_routes(Alone(everyone.models).routes())
         self._host = host
-        self._http = _Listener(public, http_port)
-        self._metrics = _Listener(private, metrics_port)
+        self._http = Listener(public, http_port, shared=seat is not None)
+        self._metrics = Listener(private, metrics_port, socket=seat.socket if seat else None)
 
     @property
     def http_port(self) -> int:
@@ -59,30 +57,4 @@ class HttpFace:
     async def stop(self) -> None:
         """REST first: metrics can be read to the end."""
         for listener in (self._http, self._metrics):
-            await listener.runner.cleanup()
-
-
-logs.calm(_log, HttpProcessingError, "malformed HTTP was answered 400")
-
-
-class _Listener:
-    def __init__(self, application: web.Application, port: int):
-        self.port = port
-        # handler_cancellation: who hangs up leaves the queue, and the engine is not troubled.
-        # The plane has drained before we close: what is open then is idle or too late.
-        self.runner = web.AppRunner(
-            application,
-            handler_cancellation=True,
-            access_log=None,
-            logger=_log,
-            keepalive_timeout=KEEPALIVE_S,
-            shutdown_timeout=1.0,
-        )
-
-    async def start(self, host: str) -> None:
-        await self.runner.setup()
-        try:
-            await web.TCPSite(self.runner, host, self.port).start()
-        except OSError as error:
-            raise OSError(f"cannot listen on {host}:{self.port}: {error.strerror}") from None
-        self.port = self.runner.addresses[0][1]
+            await listener.stop()

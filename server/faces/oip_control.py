@@ -7,15 +7,14 @@ from typing import Any
 from alexnet.manifest import BundleError
 from server.errors import BadRequest, Disabled
 from server.faces.oip import Parameters
-from server.faces.oip_model import Models
-from server.repository import Repository
+from server.faces.workers import Alone
 
 
 class RepositoryControl:
     """Peers are addresses without a port. All methods raise Disabled for whom it is not for."""
 
-    def __init__(self, repository: Repository, models: Models, who: str):
-        self._repository, self._models, self._who = repository, models, who
+    def __init__(self, everyone: Alone, who: str):
+        self._everyone, self._models, self._who = everyone, everyone.models, who
 
     @property
     def extensions(self) -> list[str]:
@@ -26,7 +25,7 @@ class RepositoryControl:
         return [
             {"name": name, **asdict(entry)}
             for name in self._models.names
-            for entry in self._repository.index()
+            for entry in self._models.plane.repository.index()
             if entry.state == "READY" or not only_ready
         ]
 
@@ -37,14 +36,14 @@ class RepositoryControl:
         if parameters:
             raise BadRequest("a model is loaded as it lies on disk; parameters are not taken")
         try:
-            await self._repository.load()
+            await self._everyone.load()
         except BundleError as error:
             raise BadRequest(f"failed to load '{name}': {error}") from None
 
     async def unload(self, peer: str, name: str) -> None:
         self._check(peer)
         self._models.check(name)
-        await self._repository.unload()
+        await self._everyone.unload()
 
     def _check(self, peer: str) -> None:
         if self._who == "open" or (self._who == "local" and _is_loopback(peer)):

@@ -3,7 +3,7 @@
 It is written once, as the protocol's JSON: REST sends it as it is, gRPC has protobuf read it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,34 @@ def statistics(models: Models, name: str, version: str) -> Json:
             for each in ([name] if name else models.names)
         ]
     }
+
+
+def added(documents: Sequence[Json], names: Collection[tuple[str, str]]) -> Json:
+    """The statistics that several processes give, of these models and versions, as those of one."""
+    rows: dict[tuple[str, str], Json] = {}
+    for row in (row for document in documents for row in document["model_stats"]):
+        key = row["name"], row["version"]
+        if key in names:
+            rows[key] = _sum(rows[key], row) if key in rows else row
+    return {"model_stats": list(rows.values())}
+
+
+def _sum(one: Json, other: Json) -> Json:
+    result: Json = {}
+    for key, value in one.items():
+        if isinstance(value, dict):
+            result[key] = _sum(value, other[key])
+        elif key == "batch_stats":
+            sizes = {row["batch_size"]: row for row in value}
+            for row in other[key]:
+                size = row["batch_size"]
+                sizes[size] = _sum(sizes[size], row) if size in sizes else row
+            result[key] = [sizes[size] for size in sorted(sizes)]
+        elif key in ("last_inference", "batch_size"):
+            result[key] = max(value, other[key])
+        else:
+            result[key] = value if isinstance(value, str) else value + other[key]
+    return result
 
 
 def _platform(served: Served) -> str:

@@ -11,8 +11,8 @@ from server import logs
 from server.errors import BadRequest, ServeError, TooLarge
 from server.faces import oip_json, oip_metadata
 from server.faces.oip_control import RepositoryControl
-from server.faces.oip_model import Models
 from server.faces.replies import status_of
+from server.faces.workers import Alone
 from server.plane import DataPlane
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 # aiohttp stumbles over such a body once more when it looks for the next request.
 logs.calm(
-    logging.getLogger("server.faces.http"),
+    logging.getLogger("server.faces.listener"),
     web.RequestPayloadError,
     "a body that cannot be decompressed was answered 400",
 )
@@ -32,9 +32,9 @@ logs.calm(
 class OipRest:
     """The handlers of `/v2`. Errors are {"error": "text"} there."""
 
-    def __init__(self, plane: DataPlane, repository_control: str):
-        self._plane, self._models = plane, Models(plane)
-        self._control = RepositoryControl(plane.repository, self._models, repository_control)
+    def __init__(self, plane: DataPlane, everyone: Alone, repository_control: str):
+        self._plane, self._models, self._everyone = plane, everyone.models, everyone
+        self._control = RepositoryControl(everyone, repository_control)
 
     def routes(self) -> list[web.RouteDef]:
         gets: dict[str, Handler] = {
@@ -81,7 +81,7 @@ class OipRest:
         return web.json_response(oip_metadata.config(self._models, *_model(request)))
 
     async def statistics(self, request: web.Request) -> web.Response:
-        return web.json_response(oip_metadata.statistics(self._models, *_model(request)))
+        return web.json_response(await self._everyone.statistics(*_model(request)))
 
     async def infer(self, request: web.Request) -> web.Response:
         name, version = _model(request)

@@ -17,8 +17,8 @@ from server.errors import BadRequest, NotFound, ServeError
 from server.faces import oip_metadata
 from server.faces.oip import Input, Requested, clipped, refuse_shared_memory
 from server.faces.oip_control import RepositoryControl
-from server.faces.oip_model import Models
 from server.faces.status import bug, guarded
+from server.faces.workers import Alone
 from server.plane import DataPlane
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
@@ -37,9 +37,9 @@ def _guarded(method: Method) -> Method:
 
 
 class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
-    def __init__(self, plane: DataPlane, repository_control: str):
-        self._plane, self._models = plane, Models(plane)
-        self._control = RepositoryControl(plane.repository, self._models, repository_control)
+    def __init__(self, plane: DataPlane, everyone: Alone, repository_control: str):
+        self._plane, self._models, self._everyone = plane, everyone.models, everyone
+        self._control = RepositoryControl(everyone, repository_control)
 
     async def ServerLive(self, request: Any, context: Any) -> Message:
         return pb.ServerLiveResponse(live=True)
@@ -71,7 +71,7 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
 
     @_guarded
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Any) -> Message:
-        data = oip_metadata.statistics(self._models, request.name, request.version)
+        data = await self._everyone.statistics(request.name, request.version)
         return ParseDict(data, pb.ModelStatisticsResponse())
 
     @_guarded

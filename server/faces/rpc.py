@@ -12,6 +12,8 @@ from protos import oip_pb2_grpc
 from server import logs
 from server.faces import oip_rpc
 from server.faces.classifier import SERVICE, Classifier
+from server.faces.oip_model import Models
+from server.faces.workers import Seat, among
 from server.plane import DataPlane
 
 # A photo may fill the whole message; the rest of a request is a few hundred bytes.
@@ -47,19 +49,26 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc] # grpc ships no 
 class RpcFace:
     """The gRPC server on its port, with grpc.health.v1 and reflection."""
 
-    def __init__(self, plane: DataPlane, host: str, port: int, repository_control: str = "off"):
-        limits = plane.limits
+    def __init__(
+        self,
+        plane: DataPlane,
+        host: str,
+        port: int,
+        repository_control: str = "off",
+        seat: Seat | None = None,
+    ):
+        limits, everyone = plane.limits, among(Models(plane), seat)
         self._server = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", limits.max_request_bytes + MESSAGE_OVERHEAD),
-                # Two servers on one port would share its calls without a word.
-                ("grpc.so_reuseport", 0),
+                # Two servers on one port share its calls: without a word, were they no workers.
+                ("grpc.so_reuseport", int(seat is not None)),
             ),
             # Photos are in memory before the plane can refuse them: this bounds how many.
             maximum_concurrent_rpcs=2 * limits.max_queue_size + HEALTH_WATCHERS,
         )
         self._server.add_generic_rpc_handlers((Classifier(plane).handlers,))
-        oip = oip_rpc.OpenInference(plane, repository_control)
+        oip = oip_rpc.OpenInference(plane, everyone, repository_control)
         oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(oip, self._server)
         self._health = _Health(plane)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -42,7 +42,7 @@ async def test_the_description_lists_exactly_the_routes_of_the_public_port() -> 
         }
         routes = {
             (route.method, route.resource.canonical)
-            for route in fake.http._http.runner.app.router.routes()
+            for route in fake.http._http._runner.app.router.routes()
             if route.resource is not None and route.method != "HEAD"
             # The Open Inference Protocol has a description of its own.
             if not route.resource.canonical.startswith("/v2")

@@ -27,6 +27,7 @@ OPTIONS: dict[str, Any] = {
     "precision": "auto",
     "engine": "auto",
     "devices": "",
+    "workers": 1,
     "engine_threads": 0,
     "decode_threads": 0,
     "max_batch_size": 32,

@@ -10,6 +10,7 @@ from server.errors import BadRequest, Disabled, NotFound
 from server.faces.oip_control import RepositoryControl
 from server.faces.oip_model import Models
 from server.faces.oip_rpc import _peer
+from server.faces.workers import Alone
 from server.repository import Entry
 
 HERE, THERE = ("127.0.0.1", "127.8.0.1", "::1"), ("192.0.2.7", "2001:db8::1", "", "localhost")
@@ -36,7 +37,7 @@ class FakeRepository:
 
 def control(who: str, repository: Any) -> RepositoryControl:
     plane: Any = SimpleNamespace(repository=repository)
-    return RepositoryControl(repository, Models(plane), who)
+    return RepositoryControl(Alone(Models(plane)), who)
 
 
 @pytest.mark.parametrize(

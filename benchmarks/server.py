@@ -1,0 +1,63 @@
+"""A server in a process of its own, for those who measure it; and what stands beside a figure."""
+
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+
+STARTER = Path("models/starter.tar.xz")
+
+
+@dataclass(frozen=True)
+class Server:
+    grpc: str
+    http: str
+    metrics: str
+
+    async def metric(self, name: str) -> float:
+        async with aiohttp.ClientSession() as session, session.get(self.metrics) as response:
+            text = await response.text()
+        return sum(float(v) for v in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+
+@asynccontextmanager
+async def serving(*flags: str, cores: Sequence[int] = ()) -> AsyncIterator[Server]:
+    ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+    command = [sys.executable, "-m", "server", *ports, *flags]
+    if cores:
+        command = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        banner = ""
+        while "curl" not in banner:
+            line = (await process.stdout.readline()).decode()
+            if not line:
+                raise SystemExit("the server did not start")
+            banner += line
+        names = (r"gRPC +(\S+)", r"REST +(http://\S+)", r"metrics +(http://\S+)")
+        yield Server(*(re.findall(name, banner)[0] for name in names))
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def facts(command: str) -> dict[str, Any]:
+    import onnxruntime
+
+    model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return {
+        "command": command, "date": time.strftime("%Y-%m-%d"), "commit": commit.stdout.strip(),
+        "cpu": f"{len(model)} x {model[0]}", "python": sys.version.split()[0],
+        "onnxruntime": onnxruntime.__version__, "grpcio": grpc.__version__,
+    }  # fmt: skip

@@ -1,0 +1,67 @@
+"""The metrics of several workers as those of one server."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+# What is the same in every worker, or says how far one may be off: added up it would say nothing.
+HIGHEST = {
+    "alexnet_ready",
+    "alexnet_model_info",
+    "alexnet_costmodel_drift_ratio",
+    "process_start_time_seconds",
+    "process_max_fds",
+    "python_info",
+}
+GPU = ("nv_gpu_", "nv_energy_", "alexnet_gpu_")  # each worker tells of the same devices
+# A gauge among Triton's counters, which have no types.
+PENDING = "nv_inference_pending_request_count"
+
+_Key = tuple[str, tuple[tuple[str, str], ...]]  # name and labels of a sample
+
+
+class Totals(Collector):
+    """Counts of a worker that has ended stay in the sums: counters never fall."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, dict[str, Metric]] = {}
+        self._ended: dict[str, Metric] = {}
+        self.lives: Counter[int] = Counter()
+        """worker -> how often it has ended."""
+
+    def tell(self, texts: Mapping[int, str], lives: Mapping[int, int]) -> None:
+        """worker -> what it exposes, in Prometheus's text format, and `lives` as they were when it
+        was asked: who has ended since then is counted already."""
+        for worker, text in texts.items():
+            if lives.get(worker, 0) == self.lives[worker]:
+                self._told[worker] = {m.name: m for m in text_string_to_metric_families(text)}
+
+    def ended(self, worker: int) -> None:
+        self.lives[worker] += 1
+        kept = {m.name: m for m in self._told.pop(worker, {}).values() if _counts(m)}
+        self._ended = {m.name: m for m in _added([self._ended, kept])}
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _added([*self._told.values(), self._ended])
+
+
+def _counts(metric: Metric) -> bool:
+    return metric.type != "gauge" and metric.name != PENDING
+
+
+def _added(exposed: list[dict[str, Metric]]) -> Iterator[Metric]:
+    """In the order of the first who has each metric and sample."""
+    for name in dict.fromkeys(name for metrics in exposed for name in metrics):
+        found = [metrics[name] for metrics in exposed if name in metrics]
+        add = max if name in HIGHEST or name.startswith(GPU) else sum
+        values: dict[_Key, list[float]] = {}
+        for sample in (sample for metric in found for sample in metric.samples):
+            key = sample.name, tuple(sample.labels.items())
+            values.setdefault(key, []).append(sample.value)
+        total = Metric(name, found[0].documentation, found[0].type)
+        for (sample_name, labels), each in values.items():
+            total.add_sample(sample_name, dict(labels), add(each))
+        yield total

@@ -1,0 +1,291 @@
+"""Two real processes behind the same ports, which answer as one server."""
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as read
+
+from alexnet.bundle import Bundle, sha256
+from alexnet.golden import Golden
+from protos import classifier_pb2 as pb
+from protos import classifier_pb2_grpc as pb_grpc
+from protos import oip_pb2, oip_pb2_grpc
+from tests.conftest import STARTER, ServerProcess, start_server, stop_server
+from tests.photos import jpeg
+from tests.service.test_process import FREE_PORTS, refused
+
+WORKERS = ("--workers", "2")
+PHOTO = jpeg(64, 64)
+# The kernel deals connections out by chance: all of them to one worker once in 2 ** 23 times.
+CONNECTIONS = 24
+
+
+@dataclass(frozen=True)
+class Worker:
+    pid: int
+    folder: Path
+    number: int
+
+
+def workers(server: ServerProcess) -> list[Worker]:
+    found, pid = [], server.process.pid
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+        if "server.worker" in words:
+            folder, number = words[words.index("server.worker") + 1 :][:2]
+            found.append(Worker(int(child), Path(folder), int(number)))
+    return sorted(found, key=lambda worker: worker.number)
+
+
+async def metrics(of: ServerProcess | Worker) -> str:
+    """Of all workers together, or what one of them says on its own socket."""
+    connector, url = None, "http://worker"
+    if isinstance(of, Worker):
+        connector = aiohttp.UnixConnector(str(of.folder / f"{of.number}.sock"))
+    else:
+        url = of.metrics
+    async with (
+        aiohttp.ClientSession(url, connector=connector) as session,
+        session.get("/metrics") as response,
+    ):
+        assert response.status == 200
+        return await response.text()
+
+
+def total(text: str, name: str, **labels: str) -> float:
+    """Of the samples that have these labels, and maybe more."""
+    samples = [sample for family in read(text) for sample in family.samples]
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+async def classify(url: str, photos: int = 1) -> list[dict[str, Any]]:
+    """One photo after the other over a connection of its own."""
+    answers = []
+    async with aiohttp.ClientSession(url) as session:
+        for _ in range(photos):
+            async with session.post("/v1/classify", data=PHOTO) as response:
+                answers.append({"status": response.status, **await response.json()})
+    return answers
+
+
+async def over_rest(server: ServerProcess) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(classify(server.http, 2)) for _ in range(CONNECTIONS)]
+    assert {answer["status"] for task in asked for answer in task.result()} == {200}
+
+
+async def channels(stack: AsyncExitStack, server: ServerProcess) -> list[grpc.aio.Channel]:
+    """With a connection each: those of one process would share theirs."""
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    return [
+        await stack.enter_async_context(grpc.aio.insecure_channel(server.grpc, options))
+        for _ in range(CONNECTIONS)
+    ]
+
+
+async def over_grpc(server: ServerProcess) -> None:
+    async with AsyncExitStack() as stack:
+        stubs = [pb_grpc.ClassifierStub(each) for each in await channels(stack, server)]
+        request = pb.ClassifyRequest(image=PHOTO)
+        answers = await asyncio.gather(*(stub.Classify(request) for stub in stubs * 2))
+    assert all(answer.predictions for answer in answers)
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As a directory, which opens in a fraction of the time."""
+    path = tmp_path_factory.mktemp("model") / "starter"
+    Bundle.open(STARTER).write(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def pair(starter: str) -> Iterator[ServerProcess]:
+    """For all tests that only ask."""
+    running = start_server("--model", starter, *WORKERS)
+    yield running
+    code, log = stop_server(running)
+    assert code == 0, log
+    assert "Traceback" not in log, log
+
+
+@pytest.mark.parametrize(("face", "ask"), [("rest", over_rest), ("grpc", over_grpc)])
+async def test_every_worker_answers_and_the_metrics_add_up(
+    pair: ServerProcess, face: str, ask: Callable[[ServerProcess], Awaitable[None]]
+) -> None:
+    async def counts(of: ServerProcess | Worker) -> tuple[float, ...]:
+        text = await metrics(of)
+        return (
+            total(text, "alexnet_requests_total", face=face, outcome="ok", version="1"),
+            total(text, "alexnet_requests_total"),
+            total(text, "alexnet_request_duration_seconds_count", stage="total"),
+            total(text, "nv_inference_request_success", model="alexnet"),
+            total(text, "alexnet_batch_size_sum"),
+        )
+
+    everyone: list[ServerProcess | Worker] = [pair, *workers(pair)]
+    assert len(everyone) == 3
+    before = [await counts(each) for each in everyone]
+    await ask(pair)
+    after = [await counts(each) for each in everyone]
+    together, first, second = (
+        tuple(np.subtract(new, old)) for new, old in zip(after, before, strict=True)
+    )
+    assert together == (2 * CONNECTIONS,) * 5
+    assert tuple(np.add(first, second)) == together
+    assert min(first[0], second[0]) > 0, "one worker answered everything"
+
+
+async def test_statistics_are_the_same_whichever_worker_is_asked(pair: ServerProcess) -> None:
+    await over_rest(pair)
+    text = await metrics(pair)
+    photos = int(total(text, "nv_inference_count", model="alexnet"))
+    assert photos > max([total(await metrics(w), "nv_inference_count") for w in workers(pair)])
+    expected = [("alexnet", photos, photos), ("alexnet_pixels", 0, 0)]
+    for path in ("/v2/models/stats", "/v2/models/alexnet/stats") * (CONNECTIONS // 2):
+        async with aiohttp.ClientSession(pair.http) as session, session.get(path) as response:
+            rows = (await response.json())["model_stats"]
+        assert [
+            (row["name"], row["inference_count"], row["inference_stats"]["success"]["count"])
+            for row in rows
+        ] == expected[: len(rows)]
+        assert len(rows) == (1 if "alexnet" in path else 2)
+    async with AsyncExitStack() as stack:
+        for channel in await channels(stack, pair):
+            stub = oip_pb2_grpc.GRPCInferenceServiceStub(channel)
+            answer = await stub.ModelStatistics(oip_pb2.ModelStatisticsRequest())
+            assert [
+                (row.name, row.inference_count, row.inference_stats.success.count)
+                for row in answer.model_stats
+            ] == expected
+
+
+async def test_the_metrics_port_has_the_probes_of_all(pair: ServerProcess) -> None:
+    async with aiohttp.ClientSession(pair.metrics) as session:
+        async with session.get("/readyz") as response:
+            assert (response.status, await response.json()) == (200, {"ready": True, "workers": 2})
+        async with session.get("/livez") as response:
+            assert (response.status, await response.json()) == (200, {"live": True})
+        openmetrics = {"accept": "application/openmetrics-text; version=1.0.0"}
+        async with session.get("/metrics", headers=openmetrics) as response:
+            assert response.content_type == "application/openmetrics-text"
+            assert (await response.text()).endswith("# EOF\n")
+    text = await metrics(pair)
+    assert total(text, "alexnet_workers") == 2
+    assert total(text, "alexnet_workers_ended_total") == 0
+    assert total(text, "alexnet_ready") == 1
+    assert total(text, "alexnet_model_info") == 1
+
+
+def test_the_banner_is_that_of_one_server(pair: ServerProcess) -> None:
+    assert pair.banner.count("AlexNet server") == 1
+    assert "in each of 2 workers" in pair.banner
+
+
+@pytest.mark.parametrize("flag", FREE_PORTS)
+@pytest.mark.parametrize("by", ["anybody", "workers"])
+def test_a_taken_port_is_one_sentence(
+    pair: ServerProcess, starter: str, flag: str, by: str
+) -> None:
+    ports = dict(zip(FREE_PORTS, (pair.http, pair.grpc, pair.metrics), strict=True))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1]) if by == "anybody" else ports[flag].rpartition(":")[2]
+        flags = [word for each in {**FREE_PORTS, flag: port}.items() for word in each]
+        line = refused("--model", starter, *WORKERS, *flags, log_level="error")
+    assert f"cannot listen on 127.0.0.1:{port}" in line
+
+
+@pytest.fixture(scope="module")
+def versions(starter: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with version 1 in it."""
+    path = tmp_path_factory.mktemp("versions")
+    shutil.copytree(starter, path / "1", copy_function=os.link)
+    return path
+
+
+@pytest.fixture(scope="module")
+def controlled(versions: Path) -> Iterator[ServerProcess]:
+    """For tests that leave the highest version of the folder served."""
+    control = ("--repository-control", "local")
+    running = start_server("--model", str(versions), *WORKERS, *control)
+    yield running
+    code, log = stop_server(running)
+    assert code == 0, log
+    assert "Traceback" not in log, log
+
+
+async def tell(server: ServerProcess, what: str) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession(server.http) as session,
+        session.post(f"/v2/repository/models/alexnet/{what}") as response,
+    ):
+        return response.status, await response.text()
+
+
+async def served(server: ServerProcess) -> list[set[str]]:
+    """The versions that each worker says it serves; public answers have to be of these too."""
+    said = []
+    for worker in workers(server):
+        infos = [m for m in read(await metrics(worker)) if m.name == "alexnet_model_info"]
+        said.append({s.labels["version"] for m in infos for s in m.samples if s.value})
+    answers = [(await classify(server.http))[0] for _ in range(CONNECTIONS)]
+    seen = {answer["model"]["version"] for answer in answers if answer["status"] == 200}
+    refusals = {answer["error"]["code"] for answer in answers if answer["status"] != 200}
+    assert seen == set.union(*said)
+    assert refusals == (set() if seen else {"not_ready"})
+    return said
+
+
+async def test_a_new_version_is_served_by_every_worker(
+    controlled: ServerProcess, versions: Path
+) -> None:
+    before = max(int(path.name) for path in versions.iterdir())
+    assert await served(controlled) == [{str(before)}] * 2
+    shutil.copytree(versions / "1", versions / str(before + 1), copy_function=os.link)
+    assert await tell(controlled, "load") == (200, "{}")
+    assert await served(controlled) == [{str(before + 1)}] * 2
+
+
+async def test_a_version_that_cannot_be_proven_is_refused_for_all(
+    controlled: ServerProcess, versions: Path
+) -> None:
+    before = await served(controlled)
+    bundle = Bundle.open(versions / "1")
+    golden = Golden(bundle.golden.crops, np.roll(bundle.golden.logits, 1, axis=1)).to_bytes()
+    entry = replace(bundle.manifest.golden, sha256=sha256(golden))
+    manifest = replace(bundle.manifest, golden=entry)
+    bad = versions / "1000"
+    Bundle(manifest, {**bundle.files, entry.file: golden}, "bad").write(bad)
+    try:
+        status, text = await tell(controlled, "load")
+    finally:
+        shutil.rmtree(bad)
+    assert status == 400
+    assert "failed to load 'alexnet': " in text
+    assert "differ from the trained network's" in text
+    assert len(before) == 2
+    assert await served(controlled) == before
+
+
+async def test_unloading_is_for_every_worker(controlled: ServerProcess) -> None:
+    before = await served(controlled)
+    assert await tell(controlled, "unload") == (200, "{}")
+    assert await served(controlled) == [set(), set()]
+    async with (
+        aiohttp.ClientSession(controlled.metrics) as session,
+        session.get("/readyz") as response,
+    ):
+        assert (response.status, await response.json()) == (503, {"ready": False, "workers": 0})
+    assert await tell(controlled, "load") == (200, "{}")
+    assert await served(controlled) == before

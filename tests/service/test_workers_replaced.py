@@ -1,0 +1,74 @@
+"""A worker that takes the place of another serves what the others serve."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alexnet.bundle import Bundle
+from tests.conftest import STARTER, ServerProcess, start_server
+from tests.service.test_workers import WORKERS, Worker, metrics, served, tell, total, workers
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Path:
+    Bundle.open(STARTER).write(tmp_path / "versions" / "1")
+    return tmp_path / "versions"
+
+
+@pytest.fixture
+def controlled(versions: Path) -> Iterator[ServerProcess]:
+    control = ("--repository-control", "local")
+    running = start_server("--model", str(versions), *WORKERS, *control)
+    folder = workers(running)[0].folder
+    yield running
+    running.process.terminate()
+    running.process.communicate(timeout=30)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def replaced(server: ServerProcess, victim: Worker) -> None:
+    """Kills it, and waits until another is in its place."""
+    os.kill(victim.pid, signal.SIGKILL)
+    async with asyncio.timeout(40):
+        while total(await metrics(server), "alexnet_workers") == 2:
+            await asyncio.sleep(0.01)
+        while total(await metrics(server), "alexnet_workers") < 2:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_version_that_was_refused_does_not_stop_a_replacement(
+    controlled: ServerProcess, versions: Path
+) -> None:
+    (versions / "2").mkdir()
+    (versions / "2" / "manifest.json").write_text("{}")
+    status, _ = await tell(controlled, "load")
+    assert status == 400
+    await replaced(controlled, workers(controlled)[0])
+    assert await served(controlled) == [{"1"}, {"1"}]
+
+
+async def test_what_was_unloaded_stays_unloaded(controlled: ServerProcess) -> None:
+    assert (await tell(controlled, "unload"))[0] == 200
+    await replaced(controlled, workers(controlled)[1])
+    assert await served(controlled) == [set(), set()]
+    assert (await tell(controlled, "load"))[0] == 200
+    assert await served(controlled) == [{"1"}, {"1"}]
+
+
+def test_a_folder_with_a_server_of_its_own_does_not_become_the_worker(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text("raise SystemExit('a file of that folder was run')\n")
+    command = [str(Path(sys.executable).parent / "alexnet-server"), *WORKERS]
+    asked = [*command, "--model", "missing", "--http-port", "0", "--grpc-port", "0"]
+    ended = subprocess.run(
+        [*asked, "--metrics-port", "0"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "there is no model bundle at missing" in ended.stderr

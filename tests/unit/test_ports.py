@@ -1,0 +1,123 @@
+"""Ports that are held for those who will listen on them together."""
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from server.ports import reserved
+
+HERE = "127.0.0.1"
+
+
+@contextmanager
+def listening(port: int, shared: bool) -> Iterator[socket.socket]:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
+        listener.bind((HERE, port))
+        listener.listen(64)
+        listener.setblocking(False)
+        yield listener
+
+
+def accepted(listener: socket.socket) -> int:
+    """How many connections were waiting."""
+    count = 0
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return count
+        connection.close()
+        count += 1
+
+
+def test_a_port_of_zero_becomes_a_free_one_that_several_can_share() -> None:
+    with (
+        reserved(HERE, 0, 0) as (port, other),
+        listening(port, shared=True) as first,
+        listening(port, shared=True) as second,
+    ):
+        assert 0 < port != other > 0
+        for _ in range(64):
+            socket.create_connection((HERE, port)).close()
+        found = accepted(first), accepted(second)
+        assert sum(found) == 64, "a connection went to nobody"
+        assert min(found) > 0
+
+
+def test_a_port_that_is_named_is_that_port() -> None:
+    with reserved(HERE, 0) as (free,):
+        pass
+    with reserved(HERE, free) as ports, listening(free, shared=True):
+        assert ports == [free]
+
+
+def test_nobody_is_connected_until_somebody_listens() -> None:
+    with reserved(HERE, 0) as (port,):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((HERE, port))
+        with listening(port, shared=True):
+            socket.create_connection((HERE, port)).close()
+
+
+def test_a_reserved_port_is_nobody_elses() -> None:
+    with (
+        reserved(HERE, 0) as (port,),
+        socket.socket() as other,
+        pytest.raises(OSError, match="in use"),
+    ):
+        other.bind((HERE, port))
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["ordinary", "sharing"])
+def test_a_port_on_which_somebody_listens_is_refused(shared: bool) -> None:
+    with listening(0, shared) as taken:
+        port = taken.getsockname()[1]
+        sentence = f"cannot listen on {HERE}:{port}: Address already in use"
+        with pytest.raises(OSError, match=f"^{re.escape(sentence)}$"), reserved(HERE, 0, port):
+            pass
+
+
+def test_a_port_that_another_server_has_reserved_is_refused() -> None:
+    """Nobody listens yet: its workers are starting."""
+    with (
+        reserved(HERE, 0) as (port,),
+        pytest.raises(OSError, match=f"cannot listen on {HERE}:{port}"),
+        reserved(HERE, port),
+    ):
+        pass
+
+
+def test_one_port_for_two_purposes_is_refused() -> None:
+    with reserved(HERE, 0) as (free,):
+        pass
+    with (
+        pytest.raises(OSError, match=f"cannot listen on {HERE}:{free}"),
+        reserved(HERE, free, free),
+    ):
+        pass
+
+
+def test_afterwards_the_port_is_free_again() -> None:
+    with reserved(HERE, 0) as (port,):
+        pass
+    with socket.socket() as anybody:
+        anybody.bind((HERE, port))
+        anybody.listen()
+
+
+def test_a_port_that_was_reserved_is_free_again_when_the_next_one_is_taken() -> None:
+    with reserved(HERE, 0) as (free,):
+        pass
+    with listening(0, shared=False) as taken:
+        with (
+            pytest.raises(OSError, match="cannot listen"),
+            reserved(HERE, free, taken.getsockname()[1]),
+        ):
+            pass
+        with socket.socket() as anybody:
+            anybody.bind((HERE, free))

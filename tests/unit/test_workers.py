@@ -1,0 +1,222 @@
+"""Several processes behind a port: their shares, and what one of them does for all."""
+
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from alexnet.manifest import BundleError
+from server import cpus
+from server.config import Config
+from server.faces import oip_metadata
+from server.faces.listener import Listener
+from server.faces.oip_model import Models
+from server.faces.workers import Alone, Together, gathered
+from server.statistics import Statistics, Timing
+from server.supervisor import share
+from tests.unit.test_oip_control import FakeRepository
+
+
+@pytest.mark.parametrize(("available", "threads"), [(8, 2), (2, 1)])
+def test_a_worker_gets_its_share_of_the_limits_and_of_the_cpus(
+    monkeypatch: pytest.MonkeyPatch, available: int, threads: int
+) -> None:
+    monkeypatch.setattr(cpus, "available", lambda: available)
+    config = Config(workers=3, max_queue_size=256, max_photo_bytes=1000)
+    expected = Config(
+        workers=3, max_queue_size=86, max_photo_bytes=334,
+        engine_threads=threads, decode_threads=threads,
+    )  # fmt: skip
+    assert share(config) == expected
+
+
+def test_limits_below_the_number_of_workers_leave_each_some() -> None:
+    part = share(Config(workers=3, max_queue_size=1, max_photo_bytes=2))
+    assert (part.max_queue_size, part.max_photo_bytes) == (1, 1)
+
+
+def test_threads_that_the_operator_named_are_for_each_worker() -> None:
+    part = share(Config(workers=4, engine_threads=3, decode_threads=5))
+    assert (part.engine_threads, part.decode_threads) == (3, 5)
+
+
+def counted(photos: int, last_ms: int, **runs: int) -> Statistics:
+    """Requests of one photo, and runs of the engine: `of_4=2` is two of four photos."""
+    statistics = Statistics()
+    for _ in range(photos):
+        statistics.answered([Timing(0.004, 0.001, 0.015, 0.021, 1)], 0.025)
+    for name, count in runs.items():
+        for _ in range(count):
+            statistics.executed(int(name.removeprefix("of_")), 0.5)
+    statistics.last_ms = last_ms
+    return statistics
+
+
+def document(**versions: Statistics) -> dict[str, Any]:
+    """What a worker says that serves these versions of m; `v1` is version 1."""
+    return oip_metadata.statistics(models(**versions), "", "")
+
+
+def models(**versions: Statistics) -> Models:
+    served = [
+        SimpleNamespace(version=name[1:], statistics={"m": each, "m_pixels": Statistics()})
+        for name, each in versions.items()
+    ]
+    plane: Any = SimpleNamespace(repository=SimpleNamespace(name="m", served=served))
+    return Models(plane)
+
+
+def test_statistics_of_two_workers_add_up() -> None:
+    one = counted(2, 1000, of_1=2, of_4=1)
+    other = counted(3, 900, of_2=1, of_4=2)
+    one.failed(0.5, "expired")
+    for documents in (
+        [document(v1=one), document(v1=other)],
+        [document(v1=other), document(v1=one)],
+    ):
+        (row,) = oip_metadata.added(documents, {("m", "1")})["model_stats"]
+        assert (row["name"], row["version"]) == ("m", "1")
+        assert row["last_inference"] == 1000
+        assert (row["inference_count"], row["execution_count"]) == (5, 6)
+        stats = row["inference_stats"]
+        assert stats["success"] == {"count": 5, "ns": 5 * 25_000_000}
+        assert stats["compute_infer"] == {"count": 5, "ns": 5 * 15_000_000}
+        assert stats["fail"] == {"count": 1, "ns": 500_000_000}
+        assert [
+            (each["batch_size"], each["compute_infer"]["count"], each["compute_infer"]["ns"])
+            for each in row["batch_stats"]
+        ] == [(1, 2, 10**9), (2, 1, 5 * 10**8), (4, 3, 15 * 10**8)]
+
+
+def test_statistics_have_what_was_asked_for_only() -> None:
+    documents = [
+        document(v1=counted(2, 1000), v2=counted(1, 1000)),
+        document(v2=counted(4, 1000), v3=counted(8, 1000)),
+    ]
+    rows = oip_metadata.added(documents, {("m", "1"), ("m", "2")})["model_stats"]
+    assert [(r["name"], r["version"], r["inference_count"]) for r in rows] == [
+        ("m", "1", 2), ("m", "2", 5),
+    ]  # fmt: skip
+
+
+class Crew:
+    """Workers on their sockets, whose repositories the test can break."""
+
+    def __init__(self, folder: Path, stack: AsyncExitStack):
+        self.folder, self._stack = folder, stack
+        self.repositories: dict[int, FakeRepository] = {}
+        self.together = Together(models(), folder)
+
+    async def listen(self, number: int, *routes: web.RouteDef) -> None:
+        """With routes that take the place of a worker's, where there are any."""
+        repository = self.repositories[number] = FakeRepository()
+        plane: Any = SimpleNamespace(repository=repository)
+        application = web.Application()
+        application.add_routes(routes or Alone(Models(plane)).routes())
+        listener = Listener(application, socket=self.folder / f"{number}.sock")
+        await listener.start("")
+        self._stack.push_async_callback(listener.stop)
+
+    def leave_a_socket(self, number: int) -> None:
+        """As a worker does that was killed."""
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(self.folder / f"{number}.sock"))
+
+    @property
+    def calls(self) -> dict[int, list[str]]:
+        return {number: each.calls for number, each in self.repositories.items()}
+
+
+def saying(text: str, status: int = 200) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, text=text)
+
+    return answer
+
+
+@pytest.fixture
+async def crew(tmp_path: Path) -> AsyncIterator[Crew]:
+    async with AsyncExitStack() as stack:
+        yield Crew(tmp_path, stack)
+
+
+async def test_every_worker_is_told_to_load_and_to_unload(crew: Crew) -> None:
+    for number in (0, 1, 2):
+        await crew.listen(number)
+    await crew.together.load()
+    assert crew.calls == {number: ["load"] for number in (0, 1, 2)}
+    await crew.together.unload()
+    assert crew.calls == {number: ["load", "unload"] for number in (0, 1, 2)}
+
+
+async def test_a_version_that_the_first_refuses_is_no_others_to_try(crew: Crew) -> None:
+    """In the order of their numbers: 2 comes before 10."""
+    for number in (0, 2, 10):
+        await crew.listen(number)
+    crew.repositories[2].broken = "version 7 is damaged"
+    with pytest.raises(BundleError, match=r"^version 7 is damaged$"):
+        await crew.together.load()
+    assert crew.calls == {0: ["load"], 2: [], 10: []}
+
+
+async def test_workers_load_one_after_the_other(crew: Crew) -> None:
+    seen: list[list[str]] = []
+
+    async def slow(request: web.Request) -> web.Response:
+        for _ in range(3):  # who was asked at the same time would have been told meanwhile
+            await gathered(crew.folder, "/readyz")
+        seen.append(list(crew.calls[1]))
+        return web.Response()
+
+    await crew.listen(0, web.post("/load", slow))
+    await crew.listen(1)
+    await crew.together.load()
+    assert seen == [[]]
+    assert crew.calls[1] == ["load"]
+
+
+async def test_a_worker_that_is_not_there_is_passed_over(
+    crew: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def die(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    crew.leave_a_socket(0)
+    await crew.listen(1, web.post("/load", die))
+    await crew.listen(2)
+    await crew.together.load()
+    assert crew.calls[2] == ["load"]
+    warned = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert warned == [f"worker {number} was not there to be told /load" for number in (0, 1)]
+
+
+async def test_an_answer_that_makes_no_sense_is_not_taken_for_success(crew: Crew) -> None:
+    await crew.listen(0, web.post("/load", saying("what?", status=500)))
+    with pytest.raises(RuntimeError, match="worker 0 answered 500 to /load"):
+        await crew.together.load()
+
+
+async def test_who_does_not_answer_or_is_not_well_is_not_among_the_answers(crew: Crew) -> None:
+    crew.leave_a_socket(0)
+    await crew.listen(1, web.get("/readyz", saying("leaving", status=503)))
+    await crew.listen(2, web.get("/readyz", saying("serving")))
+    assert await gathered(crew.folder, "/readyz") == [(2, "serving")]
+
+
+async def test_statistics_are_those_of_all_workers_that_answer(crew: Crew) -> None:
+    mine = counted(2, 1000)
+    crew.together.models = models(v1=mine)
+    await crew.listen(0, web.get("/statistics", saying(json.dumps(document(v1=mine)))))
+    other = document(v1=counted(3, 1000), v2=counted(8, 1000))
+    await crew.listen(1, web.get("/statistics", saying(json.dumps(other))))
+    crew.leave_a_socket(2)
+    rows = (await crew.together.statistics("m", ""))["model_stats"]
+    assert [(r["name"], r["version"], r["inference_count"]) for r in rows] == [("m", "1", 5)]
