@@ -86,7 +86,7 @@ def broken(*_: object) -> None:
     raise LookupError(SECRET)
 
 
-@pytest.mark.parametrize("place", ["server.plane.softmax", "server.decode.preprocess"])
+@pytest.mark.parametrize("place", ["server.plane.top_k", "server.decode.preprocess"])
 async def test_a_bug_is_an_internal_error_with_its_traceback_in_the_log(
     fake: Fake,
     session: aiohttp.ClientSession,

@@ -274,3 +274,22 @@ async def test_logits_that_are_not_finite_fail_one_photo_and_not_its_batch_mates
         good, bad = await answered(*submit(batcher, [job(25), job(50)]))
         assert good.probabilities.argmax() == 1
         assert isinstance(bad, EngineFailure)
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda rows: rows[:1], lambda rows: rows[0]], ids=["row", "flat"]
+)
+async def test_an_engine_that_answers_in_another_shape_fails_the_batch_and_not_the_next(
+    wrong: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> None:
+    engine, runs = FakeEngine(), list[int]()
+
+    def run(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        runs.append(len(crops))
+        return wrong(engine.run(crops)) if len(runs) == 1 else engine.run(crops)
+
+    async with batching(run=run) as (batcher, _):
+        for result in await answered(*submit(batcher, [job(25), job(50)])):
+            assert isinstance(result, EngineFailure)
+        (again,) = await answered(*submit(batcher, [job(75)]))
+        assert again.probabilities.argmax() == 3
