@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from alexnet.bundle import Bundle
+
 ROOT = Path(__file__).parents[1]
 # What a busy test run measures is not for the servers of whoever runs it.
 os.environ["ALEXNET_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "costmodels")
@@ -72,6 +74,14 @@ def stop_server(server: ServerProcess) -> tuple[int, str]:
         server.process.kill()
         raise
     return server.process.returncode, log
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The starter as a directory, which opens in a fraction of the time."""
+    path = tmp_path_factory.mktemp("model") / "starter"
+    Bundle.open(STARTER).write(path)
+    return str(path)
 
 
 @pytest.fixture(scope="session")

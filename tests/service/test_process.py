@@ -21,7 +21,7 @@ from alexnet import __version__
 from alexnet.bundle import Bundle
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
-from tests.conftest import ROOT, STARTER, ServerProcess, start_server
+from tests.conftest import ROOT, ServerProcess, start_server
 from tests.fakes import tiny_bundle
 from tests.photos import jpeg
 from tests.uploads import Upload, uploading
@@ -29,18 +29,10 @@ from tests.uploads import Upload, uploading
 FREE_PORTS = {"--http-port": "0", "--grpc-port": "0", "--metrics-port": "0"}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The starter as a directory, which opens in a fraction of the time."""
-    path = tmp_path_factory.mktemp("model") / "starter"
-    Bundle.open(STARTER).write(path)
-    return str(path)
-
-
 @pytest.fixture
-def leaving(model: str, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+def leaving(starter: str, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """A server that the test stops; with the flags of its parameter."""
-    running = start_server("--model", model, *request.param)
+    running = start_server("--model", starter, *request.param)
     yield running
     if running.process.poll() is None:
         running.process.kill()
@@ -174,11 +166,11 @@ def refused(*flags: str, log_level: str = "info") -> str:
 
 
 @pytest.mark.parametrize("flag", FREE_PORTS)
-def test_a_taken_port_is_one_sentence(model: str, flag: str) -> None:
+def test_a_taken_port_is_one_sentence(starter: str, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         flags = [word for pair in {**FREE_PORTS, flag: port}.items() for word in pair]
-        line = refused("--model", model, *flags, log_level="error")
+        line = refused("--model", starter, *flags, log_level="error")
     assert f"cannot listen on 127.0.0.1:{port}" in line
 
 
@@ -228,7 +220,7 @@ def test_a_file_that_is_no_bundle_is_one_sentence(tmp_path: Path) -> None:
     assert "cannot be read as a model bundle" in refused("--model", str(path))
 
 
-def test_it_is_ready_within_ten_seconds_and_tells_what_is_served(model: str) -> None:
+def test_it_is_ready_within_ten_seconds_and_tells_what_is_served(starter: str) -> None:
     start = time.monotonic()
     server = start_server("--engine-threads", "1", "--decode-threads", "3")
     took = time.monotonic() - start
@@ -236,7 +228,7 @@ def test_it_is_ready_within_ten_seconds_and_tells_what_is_served(model: str) -> 
     server.process.communicate(timeout=20)
     assert server.process.returncode == 0
     assert took < 10
-    manifest = Bundle.open(Path(model)).manifest
+    manifest = Bundle.open(Path(starter)).manifest
     (artifact,) = [a for a in manifest.artifacts if a.precision == "int8"]
     rows = dict(line[2:].split(maxsplit=1) for line in server.banner.splitlines()[3:11])
     assert f"AlexNet server {__version__}" in server.banner

@@ -21,7 +21,7 @@ from alexnet.golden import Golden
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from protos import oip_pb2, oip_pb2_grpc
-from tests.conftest import STARTER, ServerProcess, start_server, stop_server
+from tests.conftest import ServerProcess, start_server, stop_server
 from tests.photos import jpeg
 from tests.service.test_process import FREE_PORTS, refused
 
@@ -100,14 +100,6 @@ async def over_grpc(server: ServerProcess) -> None:
         request = pb.ClassifyRequest(image=PHOTO)
         answers = await asyncio.gather(*(stub.Classify(request) for stub in stubs * 2))
     assert all(answer.predictions for answer in answers)
-
-
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """As a directory, which opens in a fraction of the time."""
-    path = tmp_path_factory.mktemp("model") / "starter"
-    Bundle.open(STARTER).write(path)
-    return str(path)
 
 
 @pytest.fixture(scope="module")

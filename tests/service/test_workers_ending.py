@@ -15,21 +15,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from alexnet.bundle import Bundle
-from tests.conftest import STARTER, ServerProcess, start_server
+from tests.conftest import ServerProcess, start_server
 from tests.service.test_process import ended, half_sent, refused
 from tests.service.test_workers import CONNECTIONS as NEW_CONNECTIONS
 from tests.service.test_workers import PHOTO, WORKERS, Worker, metrics, over_rest, total, workers
 
 CONNECTIONS = 16
-
-
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """As a directory, which opens in a fraction of the time."""
-    path = tmp_path_factory.mktemp("model") / "starter"
-    Bundle.open(STARTER).write(path)
-    return str(path)
 
 
 @pytest.fixture
