@@ -98,7 +98,7 @@ async def _overload(
     # The machine's speed wanders: the peak is taken before and after each flood.
     peaks = [(await measured(server, photos, knee, protocol)).goodput_per_s]
     for name, cancel in (("three times the peak", 0.0), ("a third leaves", 1 / 3)):
-        load = Load(rate=3 * peaks[0], seconds=seconds, timeout_s=TIMEOUT_S, cancel=cancel)
+        load = Load(rate=3 * peaks[-1], seconds=seconds, timeout_s=TIMEOUT_S, cancel=cancel)
         watcher = asyncio.create_task(_watch(server, memory))
         flood = await measured(server, photos, load, protocol)
         watcher.cancel()

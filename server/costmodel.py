@@ -55,8 +55,8 @@ class CostModel:
         seconds = np.interp(numbers, list(infer_ms), costs)
         self._batch_s = [0.0, *seconds.tolist()]
         each = seconds / numbers
-        self.efficient_size = int(np.argmax(each <= 1.25 * each.min())) + 1
-        """The smallest batch in which a photo costs at most a quarter more than in the best."""
+        self.efficient_size = int(np.argmax(each <= 1.05 * each.min())) + 1
+        """The smallest batch in which a photo costs at most a twentieth more than in the best."""
         self._infer = _Slowness(clock)
         self._decode = _Slowness(clock)  # of whatever kind
         self._kinds = {kind: _Slowness(clock) for kind in decode_ms}

@@ -216,7 +216,8 @@ def test_the_largest_batch_that_fits_is_what_trying_all_of_them_gives() -> None:
 
 
 def test_the_efficient_size_is_the_smallest_that_wastes_little() -> None:
-    assert CostModel({1: 10.0, 2: 11.0, 4: 16.0, 8: 28.0}, {"JPEG": (1, 1)}).efficient_size == 4
+    assert CostModel({1: 10.0, 2: 11.0, 4: 16.0, 8: 28.0}, {"JPEG": (1, 1)}).efficient_size == 6
+    assert CostModel({1: 10.0, 2: 11.0, 4: 16.0, 8: 31.0}, {"JPEG": (1, 1)}).efficient_size == 4
     assert CostModel({1: 1.0, 64: 64.0}, {"JPEG": (1, 1)}).efficient_size == 1
     assert CostModel({1: 1.0, 2: 1.0}, {"JPEG": (1, 1)}).efficient_size == 2
 
