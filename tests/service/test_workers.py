@@ -1,6 +1,7 @@
 """Two real processes behind the same ports, which answer as one server."""
 
 import asyncio
+import json
 import os
 import shutil
 import socket
@@ -48,7 +49,7 @@ def workers(server: ServerProcess) -> list[Worker]:
     return sorted(found, key=lambda worker: worker.number)
 
 
-async def metrics(of: ServerProcess | Worker) -> str:
+async def metrics(of: ServerProcess | Worker, path: str = "/metrics") -> str:
     """Of all workers together, or what one of them says on its own socket."""
     connector, url = None, "http://worker"
     if isinstance(of, Worker):
@@ -57,7 +58,7 @@ async def metrics(of: ServerProcess | Worker) -> str:
         url = of.metrics
     async with (
         aiohttp.ClientSession(url, connector=connector) as session,
-        session.get("/metrics") as response,
+        session.get(path) as response,
     ):
         assert response.status == 200
         return await response.text()
@@ -227,10 +228,7 @@ async def tell(server: ServerProcess, what: str) -> tuple[int, str]:
 
 async def served(server: ServerProcess) -> list[set[str]]:
     """The versions that each worker says it serves; public answers have to be of these too."""
-    said = []
-    for worker in workers(server):
-        infos = [m for m in read(await metrics(worker)) if m.name == "alexnet_model_info"]
-        said.append({s.labels["version"] for m in infos for s in m.samples if s.value})
+    said = [set(json.loads(await metrics(each, "/served"))) for each in workers(server)]
     answers = [(await classify(server.http))[0] for _ in range(CONNECTIONS)]
     seen = {answer["model"]["version"] for answer in answers if answer["status"] == 200}
     refusals = {answer["error"]["code"] for answer in answers if answer["status"] != 200}
