@@ -18,9 +18,7 @@ class Overview:
         disable_created_metrics()  # type: ignore[no-untyped-call] # as in server/metrics.py
         self._registry, self._totals = CollectorRegistry(auto_describe=False), Totals()
         self._registry.register(self._totals)
-        self._workers = Gauge(
-            "alexnet_workers", "Processes that answer.", registry=self._registry
-        )  # fmt: skip
+        self._workers = Gauge("alexnet_workers", "Processes that answer.", registry=self._registry)
         self._ended = Counter(
             "alexnet_workers_ended", "Processes that ended by themselves and were replaced.",
             registry=self._registry,
