@@ -68,14 +68,13 @@ async def serving(config: Config, seat: Seat | None = None) -> AsyncIterator[Ser
     rpc = RpcFace(plane, config.host, config.grpc_port, control, seat)
     polling = None
     try:
-        proven = await served_by_others(seat.folder) if seat else None
-        await repository.load(proven or None)
-        if proven == []:  # by request
-            await repository.unload()
+        await _load(repository, seat)
         if config.poll_s:
             polling = asyncio.create_task(repository.poll(config.poll_s), name="poll")
         await rpc.start()
         await http.start()
+        if seat:  # versions may have been exchanged before the others could reach this one
+            await _load(repository, seat)
         yield Server(plane, http, rpc, decode_threads)
         await _drain(plane, rpc, config)
     finally:
@@ -85,6 +84,15 @@ async def serving(config: Config, seat: Seat | None = None) -> AsyncIterator[Ser
         await http.stop()
         await repository.close()
         await asyncio.to_thread(decoder.close)
+
+
+async def _load(repository: Repository, seat: Seat | None) -> None:
+    """What the other workers serve, if there are any: it may be nothing, by request."""
+    others = await served_by_others(seat) if seat else None
+    if others != [] or not repository.name:
+        await repository.load(others or None)
+    if others == []:
+        await repository.unload()
 
 
 def limits(config: Config) -> Limits:

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from server import cpus
 from server.config import Config
 from server.faces.overview import Overview
+from server.faces.workers import Seat, hangs
 from server.ports import reserved
 from server.signals import stop_event
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # Who ended after less than this would end again: the next takes its place after a pause.
 STEADY_S, LONGEST_PAUSE_S = 10.0, 30.0
+# Who says nothing for so long is killed: its part of the connections would wait for ever.
+PROBE_S, PATIENCE_S = 5.0, 30.0
 GRACE_S = 5.0
 
 
@@ -129,7 +132,10 @@ class Crew:
     async def _watch(self, number: int) -> None:
         pause_s, ready = 0.0, time.monotonic()
         while True:
-            code = await self._processes[number].wait()
+            process = self._processes[number]
+            guard = asyncio.create_task(self._guard(process, Seat(self._folder, number)))
+            code = await process.wait()
+            guard.cancel()
             if self._stopping:
                 return
             steady = time.monotonic() - ready > STEADY_S
@@ -152,6 +158,12 @@ class Crew:
                 continue
             ready = time.monotonic()
             log.info("worker %d is ready again", number)
+
+    async def _guard(self, process: Process, seat: Seat) -> None:
+        while not await hangs(seat, PATIENCE_S):
+            await asyncio.sleep(PROBE_S)
+        log.error("worker %d has said nothing for %.0f s and is killed", seat.number, PATIENCE_S)
+        process.kill()
 
 
 def _environment() -> dict[str, str]:

@@ -126,24 +126,40 @@ async def gathered(folder: Path, path: str) -> list[tuple[int, str]]:
     return [(worker, text) for worker, status, text in answers if status == 200]
 
 
-async def served_by_others(folder: Path) -> list[str] | None:
+async def served_by_others(seat: Seat) -> list[str] | None:
     """The versions that a worker who takes a place has to serve; None when nobody is there yet."""
-    answers = await gathered(folder, "/served")
-    return list(json.loads(answers[0][1])) if answers else None
+    answers = await gathered(seat.folder, "/served")
+    others = [json.loads(text) for worker, text in answers if worker != seat.number]
+    return list(others[0]) if others else None
+
+
+async def hangs(seat: Seat, patience_s: float) -> bool:
+    """Whether it says nothing for so long. One that is not there at all does not hang."""
+    try:
+        await _ask(seat.socket, "GET", "/livez", patience_s)
+    except TimeoutError:
+        return True
+    except (aiohttp.ClientError, OSError):
+        pass
+    return False
 
 
 async def _tell(folder: Path, path: str) -> None:
-    for socket in sockets(folder):
-        try:
-            status, text = await _ask(socket, "POST", path, LOAD_S)
-        except (aiohttp.ClientError, OSError) as error:
-            # It is being replaced: whoever takes its place asks the others what to serve.
-            log.warning("worker %s was not there to be told %s: %s", socket.stem, path, error)
-            continue
-        if status == 409:
-            raise BundleError(text)
-        if status != 200:
-            raise RuntimeError(f"worker {socket.stem} answered {status} to {path}")
+    told: set[Path] = set()
+    for last in (False, True):  # who takes a place meanwhile is told now, or asks the others after
+        for socket in [each for each in sockets(folder) if each not in told]:
+            try:
+                status, text = await _ask(socket, "POST", path, LOAD_S)
+            except (aiohttp.ClientError, OSError) as error:
+                if last:
+                    stem = socket.stem
+                    log.warning("worker %s was not there to be told %s: %s", stem, path, error)
+                continue
+            if status == 409:
+                raise BundleError(text)
+            if status != 200:
+                raise RuntimeError(f"worker {socket.stem} answered {status} to {path}")
+            told.add(socket)
 
 
 async def _ask(socket: Path, method: str, path: str, timeout_s: float) -> tuple[int, str]:

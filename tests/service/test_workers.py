@@ -40,7 +40,11 @@ class Worker:
 
 
 def workers(server: ServerProcess) -> list[Worker]:
-    found, pid = [], server.process.pid
+    return workers_of(server.process.pid)
+
+
+def workers_of(pid: int) -> list[Worker]:
+    found = []
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
         if "server.worker" in words:

@@ -12,8 +12,20 @@ from pathlib import Path
 import pytest
 
 from alexnet.bundle import Bundle
+from server import ports, supervisor
+from server.config import Config
+from server.faces.workers import gathered
 from tests.conftest import STARTER, ServerProcess, start_server
-from tests.service.test_workers import WORKERS, Worker, metrics, served, tell, total, workers
+from tests.service.test_workers import (
+    WORKERS,
+    Worker,
+    metrics,
+    served,
+    tell,
+    total,
+    workers,
+    workers_of,
+)
 
 
 @pytest.fixture
@@ -60,6 +72,28 @@ async def test_what_was_unloaded_stays_unloaded(controlled: ServerProcess) -> No
     assert await served(controlled) == [set(), set()]
     assert (await tell(controlled, "load"))[0] == 200
     assert await served(controlled) == [{"1"}, {"1"}]
+
+
+async def test_a_worker_that_hangs_is_killed_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "PROBE_S", 0.1)
+    monkeypatch.setattr(supervisor, "PATIENCE_S", 2.0)
+    ended: list[int] = []
+    with ports.reserved("127.0.0.1", 0, 0) as (http_port, grpc_port):
+        asked = Config(model=str(STARTER), workers=2, http_port=http_port, grpc_port=grpc_port)
+        crew = supervisor.Crew(asked, tmp_path, ended.append)
+        await crew.start()
+        try:
+            (victim,) = (each for each in workers_of(os.getpid()) if each.number == 1)
+            os.kill(victim.pid, signal.SIGSTOP)
+            async with asyncio.timeout(40):
+                while not ended or len(await gathered(tmp_path, "/livez")) < 2:
+                    await asyncio.sleep(0.1)
+            assert ended == [1]
+            assert victim.pid not in {each.pid for each in workers_of(os.getpid())}
+        finally:
+            await crew.stop()
 
 
 def test_a_folder_with_a_server_of_its_own_does_not_become_the_worker(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Several processes behind a port: their shares, and what one of them does for all."""
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,7 +18,7 @@ from server.config import Config
 from server.faces import oip_metadata
 from server.faces.listener import Listener
 from server.faces.oip_model import Models
-from server.faces.workers import Alone, Together, gathered
+from server.faces.workers import Alone, Seat, Together, gathered, hangs, served_by_others
 from server.statistics import Statistics, Timing
 from server.supervisor import share
 from tests.unit.test_oip_control import FakeRepository
@@ -196,6 +197,42 @@ async def test_a_worker_that_is_not_there_is_passed_over(
     assert crew.calls[2] == ["load"]
     warned = [record.getMessage().partition(":")[0] for record in caplog.records]
     assert warned == [f"worker {number} was not there to be told /load" for number in (0, 1)]
+
+
+async def test_who_takes_a_place_while_the_others_are_told_is_told_too(crew: Crew) -> None:
+    async def load(request: web.Request) -> web.Response:
+        await crew.listen(0)
+        return web.Response()
+
+    crew.leave_a_socket(0)
+    await crew.listen(1, web.post("/load", load))
+    await crew.together.load()
+    assert crew.calls == {0: ["load"], 1: []}
+
+
+async def test_who_takes_a_place_asks_another_than_itself_what_to_serve(crew: Crew) -> None:
+    seat = Seat(crew.folder, 0)
+    assert await served_by_others(seat) is None
+    await crew.listen(0, web.get("/served", saying('["1"]')))
+    assert await served_by_others(seat) is None
+    await crew.listen(1, web.get("/served", saying('["1", "2"]')))
+    assert await served_by_others(seat) == ["1", "2"]
+
+
+async def test_who_says_nothing_hangs_and_who_is_not_there_does_not(crew: Crew) -> None:
+    gate = asyncio.Event()
+
+    async def silent(request: web.Request) -> web.Response:
+        await gate.wait()
+        return web.Response()
+
+    await crew.listen(0, web.get("/livez", silent))
+    await crew.listen(1, web.get("/livez", saying("stopping", status=503)))
+    crew.leave_a_socket(2)
+    assert [await hangs(Seat(crew.folder, number), 0.2) for number in range(4)] == [
+        True, False, False, False,
+    ]  # fmt: skip
+    gate.set()
 
 
 async def test_an_answer_that_makes_no_sense_is_not_taken_for_success(crew: Crew) -> None:
