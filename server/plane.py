@@ -128,12 +128,14 @@ class DataPlane:
         version: str = "",
         model: str = "",
         upload_bytes: int | None = None,
+        hurried: bool = True,
         form: Admission | None = None,
     ) -> Iterator[Admission]:
         """A request's place, held while the block runs; errors inside it are counted.
 
         Enter it before a photo is read from the network, with what it may have as `upload_bytes`:
-        memory is bounded by it too, and who has no chance to be answered in time need not upload.
+        memory is bounded by it too, and who has no chance to be answered in time need not upload:
+        unless he is not `hurried`, as a later deadline may stand in the upload.
         Raises Overloaded or WouldMiss at once then, Expired for a timeout of zero, NotFound for a
         version that is not served. A photo of a `form` that was admitted shares its deadline,
         and a stopping server still takes it.
@@ -159,7 +161,8 @@ class DataPlane:
                 if upload_bytes is not None:
                     self._reserve(admission, upload_bytes)
                     admission.uploaded = True
-                    served.forecast.check(admission.level, start, admission.deadline)
+                    if hurried:
+                        served.forecast.check(admission.level, start, admission.deadline)
                 yield admission
         except BaseException as error:
             reason = "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"

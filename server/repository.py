@@ -77,7 +77,10 @@ class Repository:
 
     def index(self) -> list[Entry]:
         """Every version that is there, served or not."""
-        found = [source.version for source in sources(self.path)]
+        try:
+            found = [source.version for source in sources(self.path)]
+        except (BundleError, OSError):  # what is served goes on without its files
+            found = []
         names = sorted({*found, *self._served, *self._failures}, key=int)
         return [self._entry(name) for name in names]
 
@@ -104,6 +107,8 @@ class Repository:
                     await served.close()
                 raise
             self._marks = {source.version: source.mark for source in wanted}
+            there = {source.version for source in found}
+            self._failures = {v: why for v, why in self._failures.items() if v in there}
             self._unloaded = False
             self._exchange(
                 {s.version: opened.get(s.version) or self._served[s.version] for s in wanted}

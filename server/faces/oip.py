@@ -89,6 +89,13 @@ class Signature:
             return list(self._photos(tensor, count))
         return list(self._crops(tensor, count))
 
+    def whole(self, body: bytes) -> Input:
+        """A tensor without its description: one photo, or pixels one after the other."""
+        if self.datatype == "BYTES":
+            return Input(self.input, self.datatype, (1,), elements=[body])
+        count = len(body) // prod(self.dims)
+        return Input(self.input, self.datatype, (count, *self.dims), raw=body)
+
     def classes(self, requested: Sequence[Requested]) -> int:
         """How many classes to answer with; 0 asks for every probability. Raises BadRequest."""
         if not requested:
@@ -135,16 +142,19 @@ class Signature:
         yield from tensor.elements
 
     def _crops(self, tensor: Input, count: int) -> Iterator[NDArray[np.uint8]]:
-        raw = tensor.raw
-        if raw is None:
+        data: Any = tensor.raw
+        size = count * prod(self.dims)
+        if data is None:
             try:
-                raw = bytes(flat(tensor.elements, len(tensor.shape)))
+                data = flat(tensor.elements, len(tensor.shape))
+                if len(data) <= size:  # more is refused, and not worth a copy
+                    data = bytes(data)
             except (TypeError, ValueError):
                 raise BadRequest(
                     f"input '{self.input}' holds something that is no number from 0 to 255"
                 ) from None
-        self._check_size(len(raw), count * prod(self.dims), "bytes")
-        yield from np.frombuffer(raw, np.uint8).reshape(count, *self.dims)
+        self._check_size(len(data), size, "bytes")
+        yield from np.frombuffer(data, np.uint8).reshape(count, *self.dims)
 
     def _check_size(self, got: int, expected: int, of: str) -> None:
         if got != expected:

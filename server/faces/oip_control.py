@@ -21,7 +21,7 @@ class RepositoryControl:
         return [] if self._who == "off" else ["model_repository"]
 
     def index(self, peer: str, only_ready: bool) -> list[dict[str, Any]]:
-        self._check(peer)
+        self.check(peer)
         return [
             {"name": name, **asdict(entry)}
             for name in self._models.names
@@ -31,7 +31,7 @@ class RepositoryControl:
 
     async def load(self, peer: str, name: str, parameters: Parameters) -> None:
         """Makes what is served what the disk has now; both models of a version go together."""
-        self._check(peer)
+        self.check(peer)
         self._models.check(name)
         if parameters:
             raise BadRequest("a model is loaded as it lies on disk; parameters are not taken")
@@ -41,11 +41,11 @@ class RepositoryControl:
             raise BadRequest(f"failed to load '{name}': {error}") from None
 
     async def unload(self, peer: str, name: str) -> None:
-        self._check(peer)
+        self.check(peer)
         self._models.check(name)
         await self._everyone.unload()
 
-    def _check(self, peer: str) -> None:
+    def check(self, peer: str) -> None:
         if self._who == "open" or (self._who == "local" and _is_loopback(peer)):
             return
         if self._who == "local":

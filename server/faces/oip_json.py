@@ -45,7 +45,7 @@ def read(body: bytes, header_length: int | None) -> InferRequest:
     """Of the body, the first `header_length` bytes are JSON; all when None. Raises BadRequest."""
     rest = memoryview(b"")
     if header_length is not None:
-        if not 0 < header_length <= len(body):
+        if header_length > len(body):
             raise BadRequest(
                 f"Inference-Header-Content-Length is {header_length}; the body has "
                 f"{len(body)} bytes"
@@ -73,6 +73,11 @@ def read(body: bytes, header_length: int | None) -> InferRequest:
     return InferRequest(
         request_id, _get(data, "parameters", dict, "the request", {}), inputs, outputs
     )
+
+
+def raw(tensor: Input) -> InferRequest:
+    """Of a body that is nothing but the tensor: asked so, Triton answers in binary."""
+    return InferRequest(None, {"binary_data_output": True}, [tensor], [])
 
 
 def write(

@@ -13,7 +13,7 @@ from server.faces.oip import Image, Input, Output, Parameters, Requested, Signat
 from server.plane import Admission, DataPlane
 from server.served import Outcome, Served, pixels_name
 
-MAX_TIMEOUT_US = 10**12  # eleven days; more is a mistake in the unit
+MAX_NUMBER = (1 << 64) - 1
 
 
 class Models:
@@ -43,19 +43,21 @@ class Models:
         return self.plane.ready
 
     def schedule(
-        self, parameters: Parameters, timeout_s: float | None
-    ) -> tuple[float | None, int | None]:
-        """The shorter of the timeout asked for and the transport's; and the priority asked for.
+        self, parameters: Parameters, timeout_s: float | None, admission: Admission
+    ) -> None:
+        """Takes the shorter of the timeout asked for and the transport's, and the priority asked
+        for. Zero is as good as none, and a level that there is not is the default, as in Triton.
 
-        Zero is as good as none, as in Triton. Raises BadRequest.
+        Raises BadRequest.
         """
-        priority = None
         if parameters.get("priority"):
-            priority = whole(parameters, "priority", 1, self.plane.limits.priority_levels)
+            level = whole(parameters, "priority", 1, MAX_NUMBER)
+            if level <= self.plane.limits.priority_levels:
+                admission.level = level
         if parameters.get("timeout"):
-            own_s = whole(parameters, "timeout", 1, MAX_TIMEOUT_US) / 1e6
-            timeout_s = own_s if timeout_s is None else min(own_s, timeout_s)
-        return timeout_s, priority
+            own_s = whole(parameters, "timeout", 1, MAX_NUMBER) / 1e6
+            own_s = min(own_s, timeout_s or own_s)
+            admission.deadline = admission.start + own_s
 
     async def infer(
         self, inputs: Sequence[Input], requested: Sequence[Requested], admission: Admission

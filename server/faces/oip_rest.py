@@ -1,25 +1,20 @@
 """The REST face of the Open Inference Protocol, with Triton's extensions: `/v2`."""
 
 import logging
-import math
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import hdrs, web
 
 from server import logs
-from server.errors import BadRequest, ServeError, TooLarge
-from server.faces import oip_json, oip_metadata
+from server.errors import BadRequest
+from server.faces import headers, oip_json, oip_metadata
+from server.faces.body import read, read_short
 from server.faces.oip_control import RepositoryControl
-from server.faces.replies import status_of
+from server.faces.oip_model import signature_of
 from server.faces.workers import Alone
 from server.plane import DataPlane
 
-log = logging.getLogger(__name__)
-
 HEADER_LENGTH = "Inference-Header-Content-Length"
-
-Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 # aiohttp stumbles over such a body once more when it looks for the next request.
 logs.calm(
@@ -30,20 +25,20 @@ logs.calm(
 
 
 class OipRest:
-    """The handlers of `/v2`. Errors are {"error": "text"} there."""
+    """The handlers of `/v2`."""
 
     def __init__(self, plane: DataPlane, everyone: Alone, repository_control: str):
         self._plane, self._models, self._everyone = plane, everyone.models, everyone
         self._control = RepositoryControl(everyone, repository_control)
 
     def routes(self) -> list[web.RouteDef]:
-        gets: dict[str, Handler] = {
+        gets = {
             "/v2": self.server,
             "/v2/health/live": self.live,
             "/v2/health/ready": self.ready,
             "/v2/models/stats": self.statistics,
         }
-        posts: dict[str, Handler] = {
+        posts = {
             "/v2/repository/index": self.index,
             "/v2/repository/models/{model}/load": self.load,
             "/v2/repository/models/{model}/unload": self.unload,
@@ -55,8 +50,8 @@ class OipRest:
             gets[f"{model}/stats"] = self.statistics
             posts[f"{model}/infer"] = self.infer
         return [
-            *(web.get(path, _answering(handler)) for path, handler in gets.items()),
-            *(web.post(path, _answering(handler)) for path, handler in posts.items()),
+            *(web.get(path, handler) for path, handler in gets.items()),
+            *(web.post(path, handler) for path, handler in posts.items()),
         ]
 
     async def server(self, request: web.Request) -> web.Response:
@@ -86,29 +81,37 @@ class OipRest:
     async def infer(self, request: web.Request) -> web.Response:
         name, version = _model(request)
         self._models.check(name)
-        header_length = _header_length(request)
+        header_length, timeout_s = _header_length(request), headers.timeout_s(request)
         with self._plane.admit(
-            "oip-rest", model=name, version=version, upload_bytes=self._upload_bytes(request)
+            "oip-rest",
+            timeout_s,
+            priority=headers.priority(request),
+            version=version,
+            model=name,
+            upload_bytes=self._upload_bytes(request),
+            hurried=timeout_s is not None,
         ) as admission:
             async with admission.in_time():
-                body = await self._read(request)
-            question = oip_json.read(body, header_length)
-            timeout_s, priority = self._models.schedule(question.parameters, None)
-            if timeout_s is not None:
-                admission.deadline = admission.start + timeout_s
-            admission.level = priority or admission.level
+                body = await read(request, self._plane)
+            if header_length == 0:  # no JSON at all
+                question = oip_json.raw(signature_of(admission.served, name).whole(body))
+            else:
+                question = oip_json.read(body, header_length)
+            self._models.schedule(question.parameters, timeout_s, admission)
             output = await self._models.infer(question.inputs, question.outputs, admission)
             answer, json_length = oip_json.write(name, admission.served.version, question, output)
         if json_length is None:
             return web.Response(body=answer, content_type="application/json")
-        headers = {HEADER_LENGTH: str(json_length)}
-        return web.Response(body=answer, content_type="application/octet-stream", headers=headers)
+        lengths = {HEADER_LENGTH: str(json_length)}
+        return web.Response(body=answer, content_type="application/octet-stream", headers=lengths)
 
     async def index(self, request: web.Request) -> web.Response:
+        self._control.check(request.remote or "")
         only_ready = (await self._options(request)).get("ready") is True
         return web.json_response(self._control.index(request.remote or "", only_ready))
 
     async def load(self, request: web.Request) -> web.Response:
+        self._control.check(request.remote or "")
         parameters = (await self._options(request)).get("parameters", {})
         await self._control.load(request.remote or "", request.match_info["model"], parameters)
         return web.json_response({})
@@ -118,7 +121,7 @@ class OipRest:
         return web.json_response({})
 
     async def _options(self, request: web.Request) -> dict[str, Any]:
-        body = await self._read(request)
+        body = await read_short(request)
         return oip_json.parse(body) if body else {}
 
     def _upload_bytes(self, request: web.Request) -> int:
@@ -130,37 +133,6 @@ class OipRest:
         if length > most:
             raise self._plane.too_large(length)
         return length
-
-    async def _read(self, request: web.Request) -> bytes:
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise self._plane.too_large() from None
-        except web.RequestPayloadError:
-            raise BadRequest(
-                "the body cannot be decompressed as its Content-Encoding says"
-            ) from None
-
-
-def _answering(handler: Handler) -> Handler:
-    """What nobody foresaw is logged and says nothing."""
-
-    async def answer(request: web.Request) -> web.Response:
-        try:
-            return await handler(request)
-        except ServeError as known:
-            error = known
-        except Exception:
-            log.exception("a bug answered %s with 'internal error'", request.path)
-            error = ServeError("internal error")
-        response = web.json_response({"error": str(error)}, status=status_of(error))
-        if error.retry_after_s is not None:
-            response.headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after_s))
-        if isinstance(error, TooLarge):
-            response.force_close()  # the rest of the upload is not worth reading
-        return response
-
-    return answer
 
 
 def _model(request: web.Request) -> tuple[str, str]:

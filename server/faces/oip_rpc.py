@@ -4,12 +4,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sized
 from typing import Any
 from urllib.parse import unquote
 
 from google.protobuf.json_format import ParseDict
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from protos import oip_pb2 as pb
 from protos import oip_pb2_grpc as pb_grpc
@@ -23,6 +23,10 @@ from server.plane import DataPlane
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
+# Of inputs, outputs, dimensions or parameters: each becomes an object, while nothing else runs.
+MAX_PARTS = 100
+# A request of a stream has one answer, and who asked may wait until one says that it is the last.
+FINAL = {"triton_final_response": pb.InferParameter(bool_param=True)}
 
 Method = Callable[[Any, Any, Any], Awaitable[Message]]
 
@@ -90,9 +94,13 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
         async def read() -> None:
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    async for request in requests:
-                        await room.acquire()
-                        answers.put_nowait(tasks.create_task(self._stream_answer(request, ends)))
+                    try:
+                        async for request in requests:
+                            await room.acquire()
+                            answer = self._stream_answer(request, ends)
+                            answers.put_nowait(tasks.create_task(answer))
+                    except DecodeError:  # what follows cannot be read either
+                        answers.put_nowait(tasks.create_task(_unreadable()))
             finally:
                 answers.put_nowait(None)
 
@@ -128,15 +136,16 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
         self, request: pb.ModelInferRequest, face: str, timeout_s: float | None
     ) -> pb.ModelInferResponse:
         self._models.check(request.model_name)
-        timeout_s, priority = self._models.schedule(_parameters(request.parameters), timeout_s)
+        _check_parts(request)
         with self._plane.admit(
             face,
             timeout_s,
-            priority=priority,
             version=request.model_version,
             model=request.model_name,
             upload_bytes=request.ByteSize(),
+            hurried=False,
         ) as admission:
+            self._models.schedule(_parameters(request.parameters), timeout_s, admission)
             outputs = [Requested(o.name, _parameters(o.parameters)) for o in request.outputs]
             output = await self._models.infer(_inputs(request), outputs, admission)
             return pb.ModelInferResponse(
@@ -158,14 +167,31 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
         error: ServeError
         try:
             answer = await self._answer(request, "oip-grpc-stream", timeout_s)
+            answer.MergeFrom(pb.ModelInferResponse(parameters=FINAL))
             return pb.ModelStreamInferResponse(infer_response=answer)
         except ServeError as known:
             error = known
         except Exception:
             error = bug()
-        return pb.ModelStreamInferResponse(
-            error_message=str(error), infer_response=pb.ModelInferResponse(id=request.id)
-        )
+        failed = pb.ModelInferResponse(
+            model_name=request.model_name, model_version=request.model_version, id=request.id,
+            parameters=FINAL,
+        )  # fmt: skip
+        return pb.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
+
+
+async def _unreadable() -> pb.ModelStreamInferResponse:
+    return pb.ModelStreamInferResponse(error_message="the message is no ModelInferRequest")
+
+
+def _check_parts(request: pb.ModelInferRequest) -> None:
+    """Raises BadRequest."""
+    parts: list[Sized] = [request.inputs, request.outputs, request.parameters]
+    if max(map(len, parts)) <= MAX_PARTS:
+        parts += [part for each in request.inputs for part in (each.shape, each.parameters)]
+        parts += [output.parameters for output in request.outputs]
+    if max(map(len, parts)) > MAX_PARTS:
+        raise BadRequest(f"there are over {MAX_PARTS} inputs, outputs, dimensions or parameters")
 
 
 def _inputs(request: pb.ModelInferRequest) -> list[Input]:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,6 +12,8 @@ from multidict import CIMultiDict
 
 from server import logs
 from server.errors import BadRequest, NotFound, ServeError, TooLarge
+from server.faces import headers
+from server.faces.body import read
 from server.faces.form import uploads
 from server.faces.replies import classification, failure, model, status_of
 from server.faces.request_id import checked_request_id
@@ -52,13 +53,13 @@ class Rest:
     async def classify(self, request: web.Request) -> web.Response:
         if unknown := request.query.keys() - OPTIONS:
             raise BadRequest(f"there is no option {min(unknown)[:50]!r}: {', '.join(OPTIONS)}")
-        k = _whole(request.query, "top_k")
+        k = headers.whole(request.query, "top_k")
         self._check_length(request)
         if request.content_type == "multipart/form-data":
             return await self._classify_form(request, k)
         with self._admit(request) as admission:
             async with admission.in_time():  # a trickle must not hold the place for ever
-                image = await self._read(request)
+                image = await read(request, self._plane)
             result = await self._plane.classify(image, admission, k)
         return self._reply(request, result)
 
@@ -86,8 +87,8 @@ class Rest:
         length = request.content_length
         return self._plane.admit(
             "rest",
-            _timeout_s(request),
-            priority=_whole(request.headers, "x-request-priority"),
+            headers.timeout_s(request),
+            priority=headers.priority(request),
             version=request.query.get("version", ""),
             upload_bytes=self._plane.limits.max_request_bytes if length is None else length,
         )
@@ -127,14 +128,6 @@ class Rest:
         body = classification(answer, request[REQUEST_ID])
         return web.json_response(body, headers=_timing_headers(answer.timing))
 
-    async def _read(self, request: web.Request) -> bytes:
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise self._plane.too_large() from None
-        except web.RequestPayloadError:
-            raise BadRequest("the body cannot be decompressed as its encoding says") from None
-
     def _check_length(self, request: web.Request) -> None:
         length = request.content_length
         if length is not None and length > self._plane.limits.max_request_bytes:
@@ -169,33 +162,15 @@ async def errors(request: web.Request, handler: Any) -> web.StreamResponse:
 
 
 def _failure(request: web.Request, error: ServeError, status: int | None = None) -> web.Response:
-    response = web.json_response(
-        failure(error, request[REQUEST_ID]), status=status or status_of(error)
-    )
+    protocol = request.path == "/v2" or request.path.startswith("/v2/")  # it has its own form
+    body = {"error": str(error)} if protocol else failure(error, request[REQUEST_ID])
+    response = web.json_response(body, status=status or status_of(error))
     if error.retry_after_s is not None:
         # The header knows whole seconds only; the body has the milliseconds.
         response.headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after_s))
     if isinstance(error, TooLarge):
         response.force_close()  # the rest of the upload is not worth reading
     return response
-
-
-def _whole(given: Mapping[str, str], name: str) -> int | None:
-    text = given.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.lstrip("-").isdigit() and len(text) < 10):
-        raise BadRequest(f"{name} must be a whole number, not {text[:20]!r}")
-    return int(text)
-
-
-def _timeout_s(request: web.Request) -> float | None:
-    text = request.headers.get("x-request-timeout-ms")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise BadRequest("x-request-timeout-ms must be a whole number of milliseconds")
-    return int(text) / 1000
 
 
 def _timing_headers(timing: Timing) -> CIMultiDict[str]:

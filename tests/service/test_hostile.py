@@ -147,7 +147,7 @@ async def test_a_hundred_megabytes_over_grpc_are_refused(server: ServerProcess) 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/v2/classify", 404),
+        ("GET", "/v9/classify", 404),
         ("GET", "/etc/passwd", 404),
         ("GET", "/v1/classify", 405),
         ("DELETE", "/v1/models", 405),

@@ -17,6 +17,7 @@ from tests.service.oip_asking import Refused, ask, body, classes, request
 
 FACES = ("rest", "grpc")
 SHADES = [0, 100, 200]
+INFER = "/v2/models/tiny/infer"
 
 
 @asynccontextmanager
@@ -83,6 +84,51 @@ async def test_a_timeout_in_microseconds_is_a_deadline(face: str, status: str) -
         assert caught.value.status == status
         await fake.until_in_flight(1)
         await until_queued(fake, 0)
+
+
+async def test_over_rest_headers_say_the_same_as_parameters() -> None:
+    data, headers = body([flat(0)])
+    async with (
+        busy(max_batch_size=1, priority_levels=2) as fake,
+        aiohttp.ClientSession(fake.url) as session,
+    ):
+        short = {**headers, "X-Request-Timeout-Ms": "50"}
+        async with session.post(INFER, data=data, headers=short) as response:
+            assert response.status == 504
+        low = asyncio.create_task(ask("rest", fake, [flat(0)]))
+        await until_queued(fake, 1)
+        data, headers = body([flat(200)])
+        urgent = {**headers, "X-Request-Priority": "1"}
+        high = asyncio.create_task(session.post(INFER, data=data, headers=urgent))
+        await until_queued(fake, 2)
+        fake.engine.gate.set()
+        assert (await high).status == 200
+        assert await low == [0]
+    assert fake.engine.batches[1] == [200]
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_a_timeout_may_be_longer_than_the_servers(
+    face: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over REST it stands in the body: who would miss the server's own must be read first."""
+    async with faking(request_timeout_s=0.5) as fake:
+        costs = fake.served.costs
+        monkeypatch.setattr(costs, "infer_s", lambda n: 2.0)
+        monkeypatch.setattr(costs, "largest", lambda n, seconds: n)
+        assert await ask(face, fake, [flat(0)], timeout=60_000_000) == [0]
+        with pytest.raises(Refused, match="the deadline was 500 ms"):
+            await ask(face, fake, [flat(0)])
+
+
+@pytest.mark.parametrize(("face", "label"), [("rest", "oip-rest"), ("grpc", "oip-grpc")])
+async def test_what_is_wrong_with_the_schedule_is_counted(face: str, label: str) -> None:
+    async with faking() as fake:
+        with pytest.raises(Refused, match="'timeout' must be a whole number"):
+            await ask(face, fake, [flat(0)], timeout=-1)
+        wrong = fake.count("alexnet_requests_total", face=label, outcome="invalid_argument")
+        assert wrong == 1
+        assert fake.served.statistics["tiny"].fail.count == 1
 
 
 @pytest.mark.parametrize("face", FACES)

@@ -1,5 +1,6 @@
 """Requests in the Open Inference Protocol that nobody means well with."""
 
+import asyncio
 import gzip
 import io
 import json
@@ -13,8 +14,9 @@ import pytest
 
 from protos import oip_pb2 as pb
 from protos import oip_pb2_grpc as pb_grpc
+from server.faces import oip_rpc
 from tests.fakes import Fake, faking, flat
-from tests.service.oip_asking import ask, body, framed, request
+from tests.service.oip_asking import ask, body, classes, framed, request
 
 LIMIT = 1 << 20
 INFER = "/v2/models/tiny/infer"
@@ -152,6 +154,92 @@ async def test_a_shape_that_is_larger_than_any_memory_is_refused(stub: Any) -> N
         )
         with pytest.raises(grpc.aio.AioRpcError, match="batch-size must be <= 4"):
             await stub.ModelInfer(pb.ModelInferRequest(model_name=model, inputs=[tensor]))
+
+
+def varint(n: int) -> bytes:
+    return bytes([n & 127 | 128]) + varint(n >> 7) if n > 127 else bytes([n])
+
+
+def field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + varint(len(content)) + content
+
+
+MANY = {
+    "inputs": field(5, b"") * 100_000,
+    "outputs": field(6, b"") * 100_000,
+    "parameters": b"".join(field(4, field(1, str(i).encode())) for i in range(10_000)),
+    "dimensions": field(5, field(1, b"image") + field(3, bytes(500_000))),
+    "an input's parameters": field(
+        5, b"".join(field(4, field(1, str(i).encode())) for i in range(10_000))
+    ),
+}
+
+
+@pytest.mark.parametrize("parts", MANY)
+async def test_parts_that_no_request_has_so_many_of_are_refused_unlooked_at(
+    fake: Fake, parts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(*_: Any) -> None:
+        raise AssertionError("an object was made for each of them")
+
+    monkeypatch.setattr(oip_rpc, "_parameters", made)
+    monkeypatch.setattr(oip_rpc, "_inputs", made)
+    message = field(1, b"tiny") + MANY[parts]
+    async with grpc.aio.insecure_channel(fake.target) as channel:
+        ask_raw: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.aio.AioRpcError, match="over 100 inputs, outputs") as caught:
+            await ask_raw(message)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    monkeypatch.undo()
+
+
+async def test_typed_contents_that_are_too_long_are_not_copied(stub: Any) -> None:
+    tensor = pb.ModelInferRequest.InferInputTensor(
+        name="pixels", datatype="UINT8", shape=[1, 8, 8, 3]
+    )
+    tensor.contents.uint_contents.extend([256] * 1000)  # a copy would stumble over the values
+    with pytest.raises(grpc.aio.AioRpcError, match="has 1,000 bytes, its shape asks for 192"):
+        await stub.ModelInfer(pb.ModelInferRequest(model_name="tiny_pixels", inputs=[tensor]))
+
+
+@pytest.mark.parametrize("good", [0, 3])
+async def test_a_message_of_a_stream_that_cannot_be_read_ends_it_after_what_was_asked_before(
+    fake: Fake, good: int
+) -> None:
+    messages = [request([flat(100)]).SerializeToString()] * good + [b"\xff\xff"]
+    async with asyncio.timeout(10), grpc.aio.insecure_channel(fake.target) as channel:
+        call: Any = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")()
+        for message in messages:
+            await call.write(message)
+        answers = [pb.ModelStreamInferResponse.FromString(answer) async for answer in call]
+        assert await call.code() is grpc.StatusCode.OK
+    assert [classes(answer.infer_response) for answer in answers[:-1]] == [[4]] * good
+    assert answers[-1].error_message == "the message is no ModelInferRequest"
+
+
+async def test_an_encoding_that_is_not_known_is_refused(session: aiohttp.ClientSession) -> None:
+    data, headers = body([flat(0)])
+    async with session.post(
+        INFER, data=data, headers={**headers, "Content-Encoding": "rot13"}
+    ) as response:
+        assert response.status == 400
+        message = "Content-Encoding must be gzip or deflate, not 'rot13'"
+        assert await response.json() == {"error": message}
+
+
+@pytest.mark.parametrize("path", ["index", "models/tiny/load"])
+async def test_a_body_that_the_repository_does_not_want_is_not_read(
+    session: aiohttp.ClientSession, path: str
+) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    async with (
+        asyncio.timeout(10),
+        session.post(f"/v2/repository/{path}", data=never()) as response,
+    ):
+        assert response.status == 403
 
 
 @pytest.mark.parametrize("who", ["load", "unload", "index"])

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.conftest import ServerProcess
@@ -96,9 +97,36 @@ def test_a_photo_may_follow_the_json(server: ServerProcess, tmp_path: Path) -> N
     assert sum(answer["outputs"][0]["data"]) == pytest.approx(1)
 
 
+def test_a_photo_may_be_all_of_the_body(server: ServerProcess, tmp_path: Path) -> None:
+    """Triton's raw binary request."""
+    (tmp_path / "photo.jpg").write_bytes(jpeg(320, 240))
+    (tmp_path / "head").touch()
+    finished = subprocess.run(
+        ["curl", "-sS", "--fail", "-D", str(tmp_path / "head"),
+         "--data-binary", f"@{tmp_path / 'photo.jpg'}",
+         "-H", "Content-Type: application/octet-stream",
+         "-H", "Inference-Header-Content-Length: 0", f"{server.http}/v2/models/alexnet/infer"],
+        capture_output=True, timeout=30, check=True,
+    )  # fmt: skip
+    headers = dict(
+        line.lower().split(": ", 1)
+        for line in (tmp_path / "head").read_text().splitlines()
+        if ": " in line
+    )
+    head = int(headers["inference-header-content-length"])
+    (output,) = json.loads(finished.stdout[:head])["outputs"]
+    assert (output["shape"], output["datatype"]) == ([1, 1000], "FP32")
+    probabilities = np.frombuffer(finished.stdout[head:], "<f4")
+    _, own = curl(server, "/v1/classify", data=jpeg(320, 240))
+    assert probabilities.argmax() == own["predictions"][0]["index"]
+    assert probabilities.max() == pytest.approx(own["predictions"][0]["probability"], abs=2e-6)
+
+
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [
+        ("/v2/classify", 404, "there is nothing at /v2/classify"),
+        ("/v2/models/alexnet/infer", 405, "takes POST, not GET"),
         ("/v2/models/resnet", 404, "Request for unknown model: 'resnet' is not found"),
         ("/v2/models/resnet/ready", 404, "Request for unknown model"),
         ("/v2/models/resnet/config", 404, "Request for unknown model"),

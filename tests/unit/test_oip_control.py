@@ -11,6 +11,7 @@ from server.faces.oip_control import RepositoryControl
 from server.faces.oip_model import Models
 from server.faces.oip_rpc import _peer
 from server.faces.workers import Alone
+from server.plane import Admission
 from server.repository import Entry
 
 HERE, THERE = ("127.0.0.1", "127.8.0.1", "::1"), ("192.0.2.7", "2001:db8::1", "", "localhost")
@@ -105,28 +106,40 @@ def test_a_peer_of_grpc_is_an_address(peer: str, address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "transport_s", "expected"),
+    ("parameters", "transport_s", "deadline", "level"),
     [
-        ({}, None, (None, None)),
-        ({}, 2.0, (2.0, None)),
-        ({"timeout": 500_000}, None, (0.5, None)),
-        ({"timeout": 500_000}, 2.0, (0.5, None)),
-        ({"timeout": 5_000_000}, 2.0, (2.0, None)),
-        ({"timeout": 0, "priority": 0}, None, (None, None)),
-        ({"priority": 3, "other": "x"}, None, (None, 3)),
+        ({}, None, 10.0, 2),
+        ({}, 2.0, 2.0, 2),
+        ({"timeout": 500_000}, None, 0.5, 2),
+        ({"timeout": 500_000}, 2.0, 0.5, 2),
+        ({"timeout": 5_000_000}, 2.0, 2.0, 2),
+        ({"timeout": 60_000_000}, None, 60.0, 2),
+        ({"timeout": 0, "priority": 0}, None, 10.0, 2),
+        ({"priority": 3, "other": "x"}, None, 10.0, 3),
+        ({"priority": 4}, None, 10.0, 2),
     ],
 )
-def test_the_shorter_timeout_counts_and_zero_is_none(
-    parameters: dict[str, Any], transport_s: float | None, expected: tuple[Any, Any]
+def test_the_shorter_timeout_counts_and_what_there_is_not_is_the_default(
+    parameters: dict[str, Any], transport_s: float | None, deadline: float, level: int
 ) -> None:
-    plane: Any = SimpleNamespace(limits=SimpleNamespace(priority_levels=3))
-    assert Models(plane).schedule(parameters, transport_s) == expected
+    admission = admitted(transport_s or 10.0)
+    three_levels().schedule(parameters, transport_s, admission)
+    assert (admission.deadline, admission.level) == (deadline, level)
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"timeout": -1}, {"timeout": "5"}, {"timeout": 1 << 62}, {"priority": 4}]
+    "parameters", [{"timeout": -1}, {"timeout": "5"}, {"timeout": 1 << 64}, {"priority": -1}]
 )
 def test_a_timeout_or_priority_that_makes_no_sense_is_refused(parameters: dict[str, Any]) -> None:
-    plane: Any = SimpleNamespace(limits=SimpleNamespace(priority_levels=3))
     with pytest.raises(BadRequest):
-        Models(plane).schedule(parameters, None)
+        three_levels().schedule(parameters, None, admitted(10.0))
+
+
+def three_levels() -> Models:
+    plane: Any = SimpleNamespace(limits=SimpleNamespace(priority_levels=3))
+    return Models(plane)
+
+
+def admitted(deadline: float) -> Admission:
+    served: Any = None
+    return Admission("oip-rest", "m", served, 0.0, deadline, level=2)

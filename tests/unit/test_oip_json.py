@@ -94,10 +94,9 @@ def test_what_is_wrong_with_a_body_is_said(given: bytes, message: str) -> None:
         read(given, None)
 
 
-@pytest.mark.parametrize("length", [0, 10_000])
-def test_the_json_is_no_longer_than_the_body(length: int) -> None:
+def test_the_json_is_no_longer_than_the_body() -> None:
     with pytest.raises(BadRequest, match="Inference-Header-Content-Length"):
-        read(body(), length)
+        read(body(), 10_000)
 
 
 @pytest.mark.parametrize("size", [-1, 4, 1 << 60, "3"])

@@ -18,7 +18,7 @@ from server.errors import NotFound, NotReady
 from server.metrics import Metrics
 from server.model import Model
 from server.policy import VersionPolicy
-from server.repository import Repository, Source, sources
+from server.repository import Entry, Repository, Source, sources
 from server.served import Served
 from tests.fakes import FakeEngine, flat_costs, tiny_bundle
 
@@ -212,3 +212,22 @@ async def test_polling_finds_what_is_new_and_survives_what_is_bad(
                 await asyncio.sleep(0.01)
         polling.cancel()
         assert caplog.text.count("golden") == 1, "it is not said again at every look"
+
+
+async def test_files_that_went_away_leave_the_index_with_what_is_served(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    async with repository(folder, v1="a") as (found, _):
+        folder.rename(tmp_path / "away")
+        assert found.index() == [Entry("1", "READY")]
+
+
+async def test_a_version_that_failed_and_went_away_leaves_the_index(tmp_path: Path) -> None:
+    async with repository(tmp_path, v1="a") as (found, versions):
+        versions.add("2", "bad")
+        with pytest.raises(BundleError):
+            await found.load()
+        assert [entry.version for entry in found.index()] == ["1", "2"]
+        (tmp_path / "2").rename(tmp_path / "bad")
+        await found.load()
+        assert found.index() == [Entry("1", "READY")]

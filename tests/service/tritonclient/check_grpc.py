@@ -72,6 +72,16 @@ def test_a_stream_is_answered_in_order_and_outlives_a_bad_photo(client: Any) -> 
     check(got[3][0])
 
 
+def test_every_answer_of_a_stream_says_that_it_is_the_last(stub: Any) -> None:
+    """Loops that also serve decoupled models wait for it."""
+    good = request("alexnet", "image", "BYTES", [1], bytes_contents=PHOTOS[:1])
+    bad = request("alexnet", "image", "BYTES", [1], bytes_contents=[b"no photo"])
+    for asked, answer in zip((good, bad), stub.ModelStreamInfer(iter([good, bad])), strict=True):
+        assert answer.infer_response.parameters["triton_final_response"].bool_param
+        assert answer.infer_response.model_name == "alexnet"
+        assert bool(answer.error_message) is (asked is bad)
+
+
 def test_requests_may_be_answered_by_a_callback(client: Any) -> None:
     answers: queue.Queue[Answer] = queue.Queue()
     for image in PHOTOS:

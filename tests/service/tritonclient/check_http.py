@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from given import CROPS, HTTP, LABELS, PHOTOS, check, photos, pixels
+from tritonclient.utils import InferenceServerException
 
 
 @pytest.fixture
@@ -50,6 +51,17 @@ def test_requests_may_be_sent_at_once(client: Any) -> None:
     asked = [client.async_infer("alexnet", [photos(triton, [image])]) for image in PHOTOS]
     for i, answer in enumerate(asked):
         check(answer.get_result(), i, 1)
+
+
+def test_what_is_not_here_is_an_error_that_can_be_read(client: Any) -> None:
+    """The client's exceptions are made of {"error": "text"}."""
+    for ask in (client.get_log_settings, client.get_trace_settings):
+        with pytest.raises(InferenceServerException) as caught:
+            ask()
+        assert "there is nothing at /v2/" in str(caught.value)
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer("alexnet", [photos(triton)], headers={"X-Request-Id": "no id"})
+    assert "a request id has" in str(caught.value)
 
 
 def test_an_empty_tensor_is_refused(client: Any) -> None:

@@ -141,7 +141,6 @@ def test_statistics_count_photos_and_requests(module: Any, client: Any) -> None:
         ("alexnet", "", PHOTOS[:1] * 33, {}, ("INVALID_ARGUMENT", "400"), "must be <= 32"),
         ("alexnet", "", [PHOTOS[0], GREY], {}, ("INVALID_ARGUMENT", "415"), "photo 1: "),
         ("alexnet", "", PHOTOS, {"timeout": 1}, ("DEADLINE_EXCEEDED", "504"), "deadline"),
-        ("alexnet", "", PHOTOS, {"priority": 9}, ("INVALID_ARGUMENT", "400"), "priority"),
     ],
 )
 def test_errors_have_their_status_and_say_why(
@@ -166,7 +165,7 @@ def test_an_output_that_there_is_not_is_refused(module: Any, client: Any) -> Non
         client.infer("alexnet", [photos(module)], outputs=[output])
 
 
-@pytest.mark.parametrize("priority", [1, 2])
+@pytest.mark.parametrize("priority", [1, 2, 9])
 def test_a_timeout_and_a_priority_that_can_be_kept_are(
     module: Any, client: Any, priority: int
 ) -> None:
