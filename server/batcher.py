@@ -10,6 +10,7 @@ engine can be given a batch while another runs, it gets one as soon as a full on
 one may still grow.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,10 +24,14 @@ from server.lane import Lane
 from server.metrics import Metrics
 from server.queue import FairQueue
 
+log = logging.getLogger(__name__)
+
 # Who waits for company starts this many times the engine's time before the deadline.
 DEADLINE_MARGIN = 1.25
 # What was coming may turn out to be no photo: then nobody wakes the engine.
 LOOK_AGAIN_S = 0.005
+# An engine's thread that does not come back is left behind.
+CLOSE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Batcher:
         self._waiting = FairQueue(policy.priority_levels)
         self._changed = threading.Condition()
         self._closed = False
+        self._since = 0.0
+        """When somebody began to wait; a time of time.monotonic."""
         self._lanes = [
             Lane(engine, i, self._take, costs, executed) for i, engine in enumerate(engines)
         ]
@@ -75,6 +82,12 @@ class Batcher:
     def busy_until(self) -> float:
         """When the first engine should be free; a time of time.monotonic."""
         return min(lane.free_at for lane in self._lanes)
+
+    @property
+    def overdue_s(self) -> float:
+        """By how long a batch is late, on the engine where it is least."""
+        now = time.monotonic()
+        return min(now - (lane.free_at or now) for lane in self._lanes)
 
     @property
     def failures(self) -> int:
@@ -95,7 +108,11 @@ class Batcher:
         with self._changed:
             if self._closed:
                 job.loop.call_soon_threadsafe(job.answer.cancel)
-            elif not job.answer.done():
+            elif job.answer.done():
+                self._metrics.left(job.deadline)
+            else:
+                if not self._waiting:
+                    self._since = time.monotonic()
                 self._waiting.push(job)
                 self._changed.notify_all()
 
@@ -108,8 +125,9 @@ class Batcher:
         with self._changed:
             return self._waiting.around(level, deadline)
 
-    def close(self) -> None:
-        """Ends after the run under way; who waits then is cancelled. See DataPlane.drain."""
+    def close(self) -> bool:
+        """Ends after the run under way; who waits then is cancelled. See DataPlane.drain.
+        False when an engine does not come back."""
         with self._changed:
             self._closed = True
             left = [self._waiting.pop() for _ in range(len(self._waiting))]
@@ -117,14 +135,19 @@ class Batcher:
         for job in left:
             job.loop.call_soon_threadsafe(job.answer.cancel)
         for lane in self._lanes:
-            lane.thread.join()
+            lane.thread.join(CLOSE_S)
+        hung = [lane.thread.name for lane in self._lanes if lane.thread.is_alive()]
+        if hung:
+            log.error("%s did not come back within %.0f s", ", ".join(hung), CLOSE_S)
+        return not hung
 
     def _take(self, lane: Lane) -> list[Job] | None:
         """See Lane."""
         with self._changed:
+            free = time.monotonic()
             while not (lane.busy or self._closed):
                 rest_s = self._rest_s(lane)
-                patience_s = rest_s or self._patience()
+                patience_s = rest_s or self._patience(free)
                 if patience_s == 0:
                     break
                 self._changed.wait(patience_s)
@@ -134,7 +157,8 @@ class Batcher:
                 return []
             now = time.monotonic()
             batch = self._next_batch(now)
-            lane.free_at = max(now, lane.free_at) + self._costs.infer_s(len(batch))
+            if batch:
+                lane.free_at = max(now, lane.free_at) + self._costs.infer_s(len(batch))
             if self._waiting:
                 self._changed.notify_all()  # for another engine
             return batch
@@ -145,15 +169,19 @@ class Batcher:
         others = (other for other in self._lanes if other is not lane)
         return lane.rest_s(now) if any(other.rest_s(now) == 0 for other in others) else 0.0
 
-    def _patience(self) -> float | None:
-        """Seconds for which a fuller batch is worth waiting; None while nobody is there."""
+    def _patience(self, free: float) -> float | None:
+        """Seconds for which a fuller batch is worth waiting; None while nobody is there. The engine
+        is idle since `free`."""
         policy, costs, waiting = self._policy, self._costs, len(self._waiting)
         if not waiting:
             return None
         now = time.monotonic()
-        latest = self._waiting.peek().deadline - DEADLINE_MARGIN * costs.infer_s(waiting)
-        if waiting < min(costs.efficient_size, policy.max_batch_size) and self._coming():
-            return max(0.0, min(latest - now, LOOK_AGAIN_S))
+        latest = self._waiting.earliest - DEADLINE_MARGIN * costs.infer_s(waiting)
+        worthwhile = min(costs.efficient_size, policy.max_batch_size)
+        if waiting < worthwhile and self._coming():
+            # No longer than so many small photos take: who is coming may be huge.
+            longest = max(free, self._since) + worthwhile * costs.decode_s(None)
+            return max(0.0, min(latest - now, longest - now, LOOK_AGAIN_S))
         enough = min(policy.preferred_batch_size, default=policy.max_batch_size)
         if policy.max_queue_delay_s == 0 or waiting >= enough:
             return 0
@@ -173,8 +201,9 @@ class Batcher:
             job = waiting.peek()
             if job.answer.done():
                 waiting.pop()
+                self._metrics.left(job.deadline)
                 continue
-            fits = costs.largest(room, job.deadline - now)
+            fits = max(costs.largest(room, job.deadline - now), int(job.trial))
             if fits <= len(batch) and batch:
                 break  # it would be late in this batch, and may lead the next
             waiting.pop()

@@ -17,9 +17,14 @@ def calibrated(model: Model, max_batch_size: int, folder: Path | None) -> CostMo
     """From the file of an earlier start on such a machine, else measured: five seconds at most."""
     spec = model.bundle.manifest.preprocess
     file = folder / f"costmodel-{_key(model, max_batch_size)}.json" if folder else None
-    if file and file.exists():
+    if file:
         try:
-            return CostModel.from_json(file.read_text())
+            costs = CostModel.from_json(file.read_text())
+            if costs.max_batch_size == max_batch_size:
+                return costs
+            log.warning("%s is for batches up to %d: it is ignored", file, costs.max_batch_size)
+        except FileNotFoundError:
+            pass
         except (OSError, ValueError) as error:
             log.warning("%s cannot be used, the cost model is measured again: %s", file, error)
     costs = CostModel.measure(

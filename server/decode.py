@@ -105,6 +105,7 @@ class Decoder:
                 job = self._waiting.pop()
                 spec, forward = self._next.pop(job)
             if job.answer.done():
+                self._metrics.left(job.deadline)
                 continue
             try:
                 self._decode(job, spec)
@@ -116,8 +117,8 @@ class Decoder:
 
     def _decode(self, job: Job, spec: Preprocess) -> None:
         job.decode_started = time.monotonic()
-        if job.decode_started + job.decode_s > job.deadline:
-            late = job.decode_started > job.deadline
+        late = job.decode_started > job.deadline
+        if late or (job.decode_started + job.decode_s > job.deadline and not job.trial):
             error = (
                 Expired("the deadline passed while waiting for a decoder")
                 if late

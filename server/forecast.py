@@ -1,44 +1,42 @@
 """When would an answer be ready? By what waits ahead, the cost model, and how fast it really goes.
 
-Who is admitted has a promise: nobody who comes later and would go first may break it.
+Who is admitted has a promise: nobody of the same or a lower priority who comes later and would go
+first may break it.
 """
 
 import time
 from random import uniform
 
-from server.batcher import Batcher
+from server.batcher import Batcher, BatchPolicy
 from server.costmodel import CostModel
 from server.decode import Decoder
 from server.errors import WouldMiss
 from server.job import Job
+from server.margin import Margin
 
 PACE_WEIGHT = 0.1
-# How wrong a forecast may be: mean and mean deviation of the errors, as TCP does it for its timer
-# of retransmission (RFC 6298). The deviation rises faster than it falls: errors come in runs, as a
-# slow moment makes everybody late who waits.
-ERROR_WEIGHT, RISE, FALL = 0.01, 0.03, 0.005
-DEVIATIONS = 3
-MOST_MARGIN = 0.4
+# Who comes after nobody was admitted for so long is tried, whatever is expected: the cost model may
+# be that of a busy moment, and learns from nothing but work.
+TRIAL_S = 1.0
 
 
 class Forecast:
     """Of one version; decoders are shared with the others, the engine is its own."""
 
-    def __init__(self, costs: CostModel, decoder: Decoder, batcher: Batcher, max_batch_size: int):
+    def __init__(self, costs: CostModel, decoder: Decoder, batcher: Batcher, policy: BatchPolicy):
         self._costs, self._decoder, self._batcher = costs, decoder, batcher
-        self._max_batch = max_batch_size
+        self._max_batch = policy.max_batch_size
+        # Of each level: the lower ones wait for the higher, which need not know of it.
+        self._margins = [Margin() for _ in range(policy.priority_levels)]
+        self._refusing_since: float | None = None
         self.pace = 1.0
         """Seconds that pass for each second of the cost model, while photos wait."""
         self._last = 0.0
         self._was_busy = False
-        self._error = self._deviation = 0.0
 
     def settled(self, job: Job) -> None:
         """Compares the answer, or the moment when the caller gave up, with what was expected."""
-        error = time.monotonic() - job.expected
-        off = abs(error - self._error) - self._deviation
-        self._deviation += (RISE if off > 0 else FALL) * off
-        self._error += ERROR_WEIGHT * (error - self._error)
+        self._margins[job.level - 1].saw(time.monotonic() - job.expected)
 
     def backlog_s(self) -> float:
         """How long until everything that waits now is answered."""
@@ -55,17 +53,24 @@ class Forecast:
         """
         job.decode_s = 0.0 if job.crop is not None else self._costs.decode_s(job.header)
         job.expected, after = self._expected(job.level, job.deadline, job.decode_s)
-        if job.expected + self._margin_s(job.deadline - job.arrived) > job.deadline:
-            raise self._too_late(job.arrived, job.deadline, job.expected, job.decode_s)
+        margin_s = self._margins[job.level - 1].of(job.deadline - job.arrived)
+        if job.expected + margin_s > job.deadline:
+            if not self._trial():
+                raise self._too_late(
+                    job.arrived, job.deadline, job.expected + margin_s, job.decode_s
+                )
+            job.trial = True
         if after:
-            self._keep_promises(after, job.decode_s)
+            self._keep_promises(job, after)
+        self._refusing_since = None
 
     def check(self, level: int, start: float, deadline: float) -> None:
         """Raises WouldMiss when a photo that is still to be uploaded would have no chance."""
         decode_s = self._costs.decode_s(None)
         expected, _ = self._expected(level, deadline, decode_s)
-        if expected + self._margin_s(deadline - start) > deadline:
-            raise self._too_late(start, deadline, expected, decode_s)
+        latest = expected + self._margins[level - 1].of(deadline - start)
+        if latest > deadline and not self._trial():
+            raise self._too_late(start, deadline, latest, decode_s)
 
     def _expected(self, level: int, deadline: float, decode_s: float) -> tuple[float, list[Job]]:
         """When such an answer would be ready, and who would have to wait longer for it."""
@@ -93,15 +98,13 @@ class Forecast:
             self.pace += PACE_WEIGHT * (ratio - self.pace)
         self._last, self._was_busy = now, len(self._decoder) + len(self._batcher) > 0
 
-    def _margin_s(self, timeout_s: float) -> float:
-        """How much later than expected an answer may well be. At most a part of the timeout: who
-        refuses everybody would never find out that things are better again."""
-        margin_s = self._error + DEVIATIONS * self._deviation
-        return min(max(0.0, margin_s), MOST_MARGIN * timeout_s)
+    def _trial(self) -> bool:
+        now = time.monotonic()
+        if self._refusing_since is None:
+            self._refusing_since = now
+        return now - self._refusing_since > TRIAL_S
 
-    def _too_late(
-        self, start: float, deadline: float, expected: float, decode_s: float
-    ) -> WouldMiss:
+    def _too_late(self, start: float, deadline: float, latest: float, decode_s: float) -> WouldMiss:
         timeout_ms = round((deadline - start) * 1000)
         least = decode_s + self._costs.infer_s(1)
         if start + least > deadline:
@@ -110,17 +113,17 @@ class Forecast:
                 f"{timeout_ms} ms"
             )
         return WouldMiss(
-            f"an answer would take about {(expected - start) * 1000:.0f} ms now; the deadline was "
+            f"an answer may take {(latest - start) * 1000:.0f} ms now; the deadline was "
             f"{timeout_ms} ms: try again later",
-            retry_after_s=jittered(expected + self._margin_s(deadline - start) - deadline),
+            retry_after_s=jittered(latest - deadline),
         )
 
-    def _keep_promises(self, after: list[Job], decode_s: float) -> None:
+    def _keep_promises(self, newcomer: Job, after: list[Job]) -> None:
         most = self._max_batch
         infer_s = self._costs.infer_s(most) / most / self._batcher.parallel
-        share = max(infer_s, decode_s / self._decoder.threads)
+        share = max(infer_s, newcomer.decode_s / self._decoder.threads)
         delay = self.pace * share
-        if any(job.expected + delay > job.deadline for job in after):
+        if any(j.expected + delay > j.deadline for j in after if j.level <= newcomer.level):
             raise WouldMiss(
                 "photos that were accepted before would be late: try again later",
                 retry_after_s=jittered(self.backlog_s()),

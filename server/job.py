@@ -41,6 +41,8 @@ class Job:
     """What decoding it is expected to cost one thread."""
     expected: float = 0.0
     """When its answer is expected."""
+    trial: bool = False
+    """Decoded and run though it is expected to be late."""
 
     arrived: float = field(default_factory=time.monotonic)
     decode_started: float = 0.0

@@ -4,6 +4,7 @@
 names and in its units, so that existing dashboards and autoscaling rules go on working.
 """
 
+import time
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -127,6 +128,11 @@ class Metrics:
         for stage, histogram in stages.items():
             for timing in timings:
                 histogram.observe(getattr(timing, stage))
+
+    def left(self, deadline: float) -> None:
+        """Somebody left a queue, cancelled or at his deadline, a time of time.monotonic."""
+        reason = "expired" if time.monotonic() >= deadline else "cancelled"
+        self.dropped.labels(reason).inc()
 
     def failed(self, face: str, reason: str, version: str) -> None:
         self.requests.labels(face, reason, version).inc()

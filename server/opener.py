@@ -43,7 +43,6 @@ class Opener:
         bundle = await _in_thread(cpus.LOADER, lambda: Bundle.open(source.path))
         model, costs = await _in_thread(cpus.DECODER, lambda: self._prove(bundle))
         served = Served(source.version, model, costs, self._decoder, self._policy, self._metrics)
-        self._metrics.serving(served.info, served.drift)
         self._gpus.serving(source.version, model.engines)
         return served
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -14,6 +14,7 @@ from alexnet.header import read_header
 from alexnet.labels import Label
 from alexnet.postprocess import top_k
 from alexnet.preprocess import Photo, decoded_bytes
+from server.admission import Admission
 from server.decode import Decoder
 from server.errors import BadImage, BadRequest, Expired, NotReady, Overloaded, ServeError, TooLarge
 from server.forecast import jittered
@@ -29,6 +30,8 @@ DEFAULT_TOP_K = 5
 STREAM_BATCHES = 2
 FAILURES_UNTIL_NOT_READY = 3
 FAILURE_PAUSE_S = 10.0
+HUNG_S = 10.0
+"""A batch that is so late will not come back."""
 
 
 class State(Enum):
@@ -63,36 +66,6 @@ class Classification:
     served: Served
 
 
-@dataclass
-class Admission:
-    """The right to one request's worth of work; what happens to it is counted once."""
-
-    face: str
-    model: str
-    """The name that was asked for: several share an engine."""
-    served: Served
-    start: float
-    deadline: float
-    """A time of time.monotonic, like `start`."""
-    level: int
-    uploaded: bool = False
-    """Its upload was counted before it was read."""
-    held: int = 0
-    """Bytes that its photos are counted with."""
-    timings: list[Timing] = field(default_factory=list)
-    """Of the photos that were answered."""
-
-    @asynccontextmanager
-    async def in_time(self) -> AsyncIterator[None]:
-        """Raises Expired when the block has not ended at the deadline."""
-        try:
-            async with asyncio.timeout(self.deadline - time.monotonic()):
-                yield
-        except TimeoutError:
-            spent = round((time.monotonic() - self.start) * 1000)
-            raise Expired(f"the deadline passed after {spent} ms") from None
-
-
 class DataPlane:
     def __init__(self, repository: Repository, decoder: Decoder, limits: Limits, metrics: Metrics):
         self.repository, self.limits = repository, limits
@@ -116,7 +89,12 @@ class DataPlane:
         """Photos, or requests, of one stream that may be under way."""
         served = self.repository.served
         most = max((each.policy.max_batch_size for each in served), default=1)
-        return STREAM_BATCHES * most
+        return min(STREAM_BATCHES * most, self.share)
+
+    @property
+    def share(self) -> int:
+        """Places that one caller may fill."""
+        return max(1, self.limits.max_queue_size // 2)
 
     @contextmanager
     def admit(
@@ -159,6 +137,8 @@ class DataPlane:
                     admission.deadline = start + self._timeout(timeout_s)
                     admission.level = self._level(priority)
                 if upload_bytes is not None:
+                    if upload_bytes > self.limits.max_request_bytes:
+                        raise self.too_large(upload_bytes)
                     self._reserve(admission, upload_bytes)
                     admission.uploaded = True
                     if hurried:
@@ -295,4 +275,6 @@ def _works(served: Served) -> bool:
     """An engine that keeps failing is not ready, until it has had a pause: a balancer that sends
     nothing to who is not ready would never find out that it works again."""
     failing = served.batcher.failures >= FAILURES_UNTIL_NOT_READY
+    if served.batcher.overdue_s > HUNG_S:
+        return False
     return not failing or time.monotonic() - served.batcher.last_failure > FAILURE_PAUSE_S

@@ -39,6 +39,11 @@ class FairQueue:
         """The earliest arrival; raises ValueError when nobody waits."""
         return min(job.arrived for job in self._places)
 
+    @property
+    def earliest(self) -> float:
+        """The first deadline, of whatever level; raises ValueError when nobody waits."""
+        return min(lane[0][0] for lane in self._lanes if lane)
+
     def push(self, job: Job) -> None:
         lane = job.level - 1
         if not self._lanes[lane]:  # who was away has saved nothing up

@@ -159,6 +159,9 @@ class Repository:
 
     def _exchange(self, served: dict[str, Served]) -> None:
         before, self._served = self._served, dict(sorted(served.items(), key=lambda v: int(v[0])))
+        for new in served.values():
+            if before.get(new.version) is not new:
+                new.announce()
         for old in before.values():
             if served.get(old.version) is not old:
                 task = asyncio.create_task(old.close(), name=f"close version {old.version}")
@@ -195,9 +198,10 @@ def sources(path: Path) -> list[Source]:
 
 
 def _mark(path: Path) -> tuple[int, int]:
-    file = path / MANIFEST if path.is_dir() else path
-    status = (file if file.exists() else path).stat()
-    return status.st_mtime_ns, status.st_size
+    """Times and sizes of all its files, added up: one that is still being copied differs."""
+    files = [path, *path.iterdir()] if path.is_dir() else [path]
+    status = [file.stat() for file in files]
+    return sum(s.st_mtime_ns for s in status), sum(s.st_size for s in status)
 
 
 def _describe(served: Served) -> str:

@@ -13,6 +13,7 @@ from alexnet.preprocess import Photo
 from server.batcher import Batcher, BatchPolicy
 from server.costmodel import CostModel
 from server.decode import Decoder
+from server.errors import ServeError
 from server.forecast import Forecast
 from server.job import Job
 from server.metrics import Metrics
@@ -53,8 +54,9 @@ class Served:
         self.statistics = {name: metrics.statistics(name, version) for name in names}
         self._decoder, self._metrics = decoder, metrics
         self.batcher = Batcher(model.engines, policy, costs, metrics, self._executed, self._coming)
-        self.forecast = Forecast(costs, decoder, self.batcher, policy.max_batch_size)
+        self.forecast = Forecast(costs, decoder, self.batcher, policy)
         self._users = Occupancy()
+        self._announced = False
 
     def in_use(self) -> AbstractContextManager[None]:
         """Who is inside keeps it from being closed."""
@@ -71,12 +73,14 @@ class Served:
         try:
             inferred = await job.answer
             self.forecast.settled(job)
+        except ServeError:
+            job.answer = job.loop.create_future()  # or job, error, traceback, this frame: a circle
+            raise
         except asyncio.CancelledError:
             if time.monotonic() >= job.deadline:
                 self.forecast.settled(job)
             if self._decoder.remove(job) or self.batcher.remove(job):
-                expired = time.monotonic() >= job.deadline
-                self._metrics.dropped.labels("expired" if expired else "cancelled").inc()
+                self._metrics.left(job.deadline)
             raise
         timing = Timing(
             decode=job.decoded - job.decode_started,
@@ -104,12 +108,19 @@ class Served:
             "pace": lambda: self.forecast.pace,
         }
 
+    def announce(self) -> None:
+        """From now on the metrics tell of it; `close` ends that."""
+        self._metrics.serving(self.info, self.drift)
+        self._announced = True
+
     async def close(self) -> None:
-        """Waits for who is inside, then frees the engine."""
+        """Waits for who is inside, then frees the engine; one that hangs is left behind."""
         await self._users.empty()
-        for close in (self.batcher.close, *(engine.close for engine in self.model.engines)):
-            await asyncio.to_thread(close)
-        self._metrics.retired(self.info)
+        if await asyncio.to_thread(self.batcher.close):
+            for engine in self.model.engines:
+                await asyncio.to_thread(engine.close)
+        if self._announced:
+            self._metrics.retired(self.info)
 
     def _decoded(self, job: Job) -> None:
         self.costs.decoded(job.header, job.decoded - job.decode_started)

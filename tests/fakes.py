@@ -159,9 +159,7 @@ async def faking(
 
     async def open_version(source: Source) -> Served:
         model = Model(bundle, bundle.manifest.artifacts[0], "int8", (engine,))
-        served = Served(source.version, model, flat_costs(), decoder, policy, metrics)
-        metrics.serving(served.info, served.drift)
-        return served
+        return Served(source.version, model, flat_costs(), decoder, policy, metrics)
 
     limits = Limits(
         max_queue_size, max_request_bytes, max_photo_bytes, request_timeout_s,

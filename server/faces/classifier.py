@@ -52,8 +52,11 @@ class Classifier(pb_grpc.ClassifierServicer):
         self, requests: AsyncIterator[pb.ClassifyRequest], context: Any
     ) -> pb.ClassifyResponse:
         async def answer() -> pb.ClassifyResponse:
-            # Who has no chance, whatever his priority, is told before his photo is read.
-            with self._plane.admit("grpc", context.time_remaining(), priority=1, upload_bytes=0):
+            # Who has no chance, whatever his priority, is told before his photo is read. He may
+            # yet ask for another version, or for a deadline where the call has none.
+            remaining = context.time_remaining()
+            sure = remaining is not None and len(self._plane.repository.served) == 1
+            with self._plane.admit("grpc", remaining, priority=1, upload_bytes=0, hurried=sure):
                 pass
             try:
                 request = await anext(aiter(requests))
@@ -72,10 +75,7 @@ class Classifier(pb_grpc.ClassifierServicer):
         answers: asyncio.Queue[pb.ClassifyStreamResponse | None] = asyncio.Queue()
 
         async def answer(request: pb.ClassifyRequest) -> None:
-            try:
-                answers.put_nowait(await self._stream_answer(request, ends))
-            finally:
-                room.release()
+            answers.put_nowait(await self._stream_answer(request, ends))
 
         async def read() -> None:
             try:
@@ -93,6 +93,7 @@ class Classifier(pb_grpc.ClassifierServicer):
         try:
             while response := await answers.get():
                 yield response
+                room.release()  # and not before: who does not read is not sent for
         finally:  # who hangs up leaves the queues
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from server.admission import Admission
 from server.errors import BadImage, NotFound, NotReady, TooLarge, UnsupportedImage
 from server.faces.oip import Image, Input, Output, Parameters, Requested, Signature, clipped, whole
-from server.plane import Admission, DataPlane
+from server.plane import DataPlane
 from server.served import Outcome, Served, pixels_name
 
 MAX_NUMBER = (1 << 64) - 1

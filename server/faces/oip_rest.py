@@ -127,11 +127,9 @@ class OipRest:
     def _upload_bytes(self, request: web.Request) -> int:
         """What the body may hold: its declared length, or all that is allowed when it is unknown or
         of the compressed body."""
-        length, most = request.content_length, self._plane.limits.max_request_bytes
+        length = request.content_length
         if length is None or hdrs.CONTENT_ENCODING in request.headers:
-            return most
-        if length > most:
-            raise self._plane.too_large(length)
+            return self._plane.limits.max_request_bytes
         return length
 
 

@@ -11,13 +11,14 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from server import logs
+from server.admission import Admission
 from server.errors import BadRequest, NotFound, ServeError, TooLarge
 from server.faces import headers
 from server.faces.body import read
 from server.faces.form import uploads
 from server.faces.replies import classification, failure, model, status_of
 from server.faces.request_id import checked_request_id
-from server.plane import Admission, Classification, DataPlane
+from server.plane import Classification, DataPlane
 from server.served import Served
 from server.statistics import Timing
 
@@ -51,13 +52,10 @@ class Rest:
         return None
 
     async def classify(self, request: web.Request) -> web.Response:
-        if unknown := request.query.keys() - OPTIONS:
-            raise BadRequest(f"there is no option {min(unknown)[:50]!r}: {', '.join(OPTIONS)}")
-        k = headers.whole(request.query, "top_k")
-        self._check_length(request)
         if request.content_type == "multipart/form-data":
-            return await self._classify_form(request, k)
+            return await self._classify_form(request)
         with self._admit(request) as admission:
+            k = _top_k(request)
             async with admission.in_time():  # a trickle must not hold the place for ever
                 image = await read(request, self._plane)
             result = await self._plane.classify(image, admission, k)
@@ -93,13 +91,20 @@ class Rest:
             upload_bytes=self._plane.limits.max_request_bytes if length is None else length,
         )
 
-    async def _classify_form(self, request: web.Request, k: int | None) -> web.Response:
-        """All photos of the form at once, so that they share batches; each has its own status."""
+    async def _classify_form(self, request: web.Request) -> web.Response:
+        """Many photos of the form at once, so that they share batches; each has its own status."""
         with self._admit(request) as admission:
+            k = _top_k(request)
             async with admission.in_time():
                 files = await uploads(request, self._plane.limits.max_request_bytes)
-        with self._plane.hold():
-            answers = await asyncio.gather(*(self._answer(f.image, admission, k) for f in files))
+        places = asyncio.Semaphore(self._plane.share)
+
+        async def answer(image: bytes) -> Classification | ServeError:
+            async with places:
+                return await self._answer(image, admission, k)
+
+        with self._plane.hold(), admission.served.in_use():
+            answers = await asyncio.gather(*(answer(file.image) for file in files))
         if len(answers) == 1:
             return self._reply(request, answers[0])
         rows = [
@@ -127,11 +132,6 @@ class Rest:
             raise answer
         body = classification(answer, request[REQUEST_ID])
         return web.json_response(body, headers=_timing_headers(answer.timing))
-
-    def _check_length(self, request: web.Request) -> None:
-        length = request.content_length
-        if length is not None and length > self._plane.limits.max_request_bytes:
-            raise self._plane.too_large(length)
 
 
 @web.middleware
@@ -171,6 +171,13 @@ def _failure(request: web.Request, error: ServeError, status: int | None = None)
     if isinstance(error, TooLarge):
         response.force_close()  # the rest of the upload is not worth reading
     return response
+
+
+def _top_k(request: web.Request) -> int | None:
+    """Raises BadRequest, for options that there are not too."""
+    if unknown := request.query.keys() - OPTIONS:
+        raise BadRequest(f"there is no option {min(unknown)[:50]!r}: {', '.join(OPTIONS)}")
+    return headers.whole(request.query, "top_k")
 
 
 def _timing_headers(timing: Timing) -> CIMultiDict[str]:

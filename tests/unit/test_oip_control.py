@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from alexnet.manifest import BundleError
+from server.admission import Admission
 from server.errors import BadRequest, Disabled, NotFound
 from server.faces.oip_control import RepositoryControl
 from server.faces.oip_model import Models
 from server.faces.oip_rpc import _peer
 from server.faces.workers import Alone
-from server.plane import Admission
 from server.repository import Entry
 
 HERE, THERE = ("127.0.0.1", "127.8.0.1", "::1"), ("192.0.2.7", "2001:db8::1", "", "localhost")

@@ -1,0 +1,41 @@
+"""The right to one request's worth of work."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from server.errors import Expired
+from server.served import Served
+from server.statistics import Timing
+
+
+@dataclass
+class Admission:
+    """What happens to it is counted once, by the plane."""
+
+    face: str
+    model: str
+    """The name that was asked for: several share an engine."""
+    served: Served
+    start: float
+    deadline: float
+    """A time of time.monotonic, like `start`."""
+    level: int
+    uploaded: bool = False
+    """Its upload was counted before it was read."""
+    held: int = 0
+    """Bytes that its photos are counted with."""
+    timings: list[Timing] = field(default_factory=list)
+    """Of the photos that were answered."""
+
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Raises Expired when the block has not ended at the deadline."""
+        try:
+            async with asyncio.timeout(self.deadline - time.monotonic()):
+                yield
+        except TimeoutError:
+            spent = round((time.monotonic() - self.start) * 1000)
+            raise Expired(f"the deadline passed after {spent} ms") from None
