@@ -1,6 +1,7 @@
 """`alexnet-server`: parse, run, exit code."""
 
 import asyncio
+import resource
 import sys
 from collections.abc import Coroutine
 
@@ -17,6 +18,8 @@ def main() -> None:
     except ConfigError as error:
         print(f"alexnet-server: the configuration is wrong\n{error}", file=sys.stderr)
         sys.exit(2)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is a file
     logs.configure(config.log_level, config.log_format == "json")
     exiting(supervisor.run(config) if config.workers > 1 else run(config))
 

@@ -1,6 +1,7 @@
 """The right to one request's worth of work."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,10 +32,12 @@ class Admission:
     """Of the photos that were answered."""
 
     @asynccontextmanager
-    async def in_time(self) -> AsyncIterator[None]:
-        """Raises Expired when the block has not ended at the deadline."""
+    async def in_time(self, most_s: float = math.inf) -> AsyncIterator[None]:
+        """Raises Expired when the block has not ended at the deadline, or `most_s` after the start:
+        a trickle must not hold the place for as long as the caller likes."""
+        end = min(self.deadline, self.start + most_s)
         try:
-            async with asyncio.timeout(self.deadline - time.monotonic()):
+            async with asyncio.timeout(end - time.monotonic()):
                 yield
         except TimeoutError:
             spent = round((time.monotonic() - self.start) * 1000)

@@ -119,13 +119,22 @@ async def _drain(plane: DataPlane, rpc: RpcFace, config: Config) -> None:
     await rpc.stop(1.0)
 
 
+async def _abandon(stop: asyncio.Event) -> None:
+    """Before it is ready nobody has to be answered, and building an engine may take minutes."""
+    await stop.wait()
+    log.info("stopped before it was ready")
+    os._exit(0)
+
+
 async def run(config: Config, seat: Seat | None = None) -> None:
     """Serves until SIGTERM or SIGINT; a second one exits at once."""
     # What was imported stays, and need not be searched for garbage: that was a tenth of what a
     # refusal costs. It is searched for as often as ever, or gRPC's messages lie about (+200 MB).
     gc.freeze()
     stop = stop_event()
+    abandoning = asyncio.create_task(_abandon(stop))
     async with serving(config, seat) as server:
+        abandoning.cancel()
         metrics_port = config.metrics_port if seat else server.http.metrics_port
         ports = server.http.http_port, server.rpc.port, metrics_port
         served = server.plane.repository.served

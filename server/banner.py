@@ -19,7 +19,8 @@ def banner(
     manifest, artifact, engine = model.bundle.manifest, model.artifact, model.engine
     accuracy = artifact.accuracy
     # An address that means "every interface" cannot be pasted into curl.
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    shown = f"[{shown}]" if ":" in shown else shown
     measured = "not measured"
     if accuracy:
         measured = f"top-1 {accuracy.top1:.1%}, top-5 {accuracy.top5:.1%} on {accuracy.data}"

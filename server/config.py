@@ -5,6 +5,7 @@ Nothing about the model is here: it comes from the bundle.
 
 import argparse
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
@@ -16,6 +17,9 @@ from server.policy import VersionPolicy
 from server.runtimes import ENGINES, PRECISIONS
 
 PREFIX = "ALEXNET_"
+# What Kubernetes says of a Service that is named alexnet, or alexnet-http.
+SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT\w*)$|_PORT_\d+_\w+$")
+ADDRESS = ("tcp://", "udp://", "sctp://")
 
 EPILOG = """\
 Every option is also an environment variable (--http-port is ALEXNET_HTTP_PORT) and a key of the
@@ -48,6 +52,7 @@ def _one_of(*values: str) -> tuple[Callable[[Any], bool], str]:
 
 
 _PORT = (lambda value: 0 <= value <= 65535, "lie between 0 and 65535 (0 picks a free one)")
+_THREADS = (lambda value: 0 <= value <= 1024, "lie between 0 and 1024")
 _TEXT = (lambda value: bool(value), "not be empty")
 
 
@@ -64,9 +69,12 @@ def _read_by(read: Callable[[str], object], must: str) -> tuple[Callable[[Any], 
     return check, must
 
 
-def numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str, least: int = 0) -> tuple[int, ...]:
     """`8,16` -> (8, 16); raises ValueError."""
-    return tuple(int(number) for number in text.split(",")) if text else ()
+    found = tuple(int(number) for number in text.split(",")) if text else ()
+    if any(number < least for number in found):
+        raise ValueError(f"{text} has a number below {least}")
+    return found
 
 
 _SHARES = _read_by(lambda text: VersionPolicy(weights=text), "be shares of versions: 1=90,2=10")
@@ -126,17 +134,17 @@ class Config:
         0,
         "speed",
         "threads of an engine on the CPU; 0 is one for each CPU of the worker",
-        *_at_least(0),
+        *_THREADS,
     )
     decode_threads: int = _option(
-        0, "speed", "threads that decode photos; 0 is one for each CPU of the worker", *_at_least(0)
+        0, "speed", "threads that decode photos; 0 is one for each CPU of the worker", *_THREADS
     )
     max_batch_size: int = _option(
         32, "speed", "photos in one run of the engine, at most", *_at_least(1)
     )
     preferred_batch_size: str = _option(
         "", "speed", "sizes that the engine likes: 8,16; the largest that can be filled is taken",
-        *_read_by(numbers, "be sizes: 8,16"),
+        *_read_by(lambda text: numbers(text, 1), "be sizes: 8,16"),
     )  # fmt: skip
     max_queue_delay_microseconds: int = _option(
         0, "speed", "how long a photo may wait for a fuller batch", *_at_least(0)
@@ -215,7 +223,7 @@ def parser() -> argparse.ArgumentParser:
 def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config:
     """Raises ConfigError that lists every mistake; argparse exits by itself on unknown flags."""
     flags = vars(parser().parse_args(argv))
-    path = flags.pop("config", environ.get(f"{PREFIX}CONFIG"))
+    path = flags.pop("config", environ.get(f"{PREFIX}CONFIG") or None)
     mistakes: list[str] = []
     values: dict[str, Any] = {}
     known = {f.name: f for f in fields(Config)}
@@ -258,7 +266,11 @@ def _from_file(path: str | None, mistakes: list[str]) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     names = (name for name in environ if name.startswith(PREFIX) and name != f"{PREFIX}CONFIG")
-    return {name.removeprefix(PREFIX).lower(): environ[name] for name in names}
+    return {
+        name.removeprefix(PREFIX).lower(): environ[name]
+        for name in names
+        if not (SERVICE_LINK.search(name) or environ[name].startswith(ADDRESS))
+    }
 
 
 def _convert(f: "Field[Any]", raw: Any, typed: bool) -> Any:

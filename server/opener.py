@@ -1,6 +1,7 @@
 """From a version on disk to one that is served: opened, proven, warm, and its costs known."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,8 @@ from server.metrics import Metrics
 from server.model import Model, load
 from server.repository import Repository, Source
 from server.served import Served
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -48,7 +51,7 @@ class Opener:
 
     def _prove(self, bundle: Bundle) -> tuple[Model, CostModel]:
         config = self._config
-        folder = Path(config.cache_dir).expanduser() if config.cache_dir else None
+        folder = _folder(config.cache_dir)
         wanted = Wanted(
             config.engine, config.precision, numbers(config.devices),
             config.engine_threads or cpus.available(), config.max_batch_size, folder,
@@ -60,6 +63,14 @@ class Opener:
                 # Measuring would slow down those who are being served; the figures are learnt.
                 return model, CostModel.from_json(other.costs.to_json())
         return model, calibrated(model, config.max_batch_size, folder)
+
+
+def _folder(name: str) -> Path | None:
+    try:
+        return Path(name).expanduser() if name else None
+    except RuntimeError:
+        log.warning("%s is nowhere, as this user has no home: nothing is kept there", name)
+        return None
 
 
 async def _in_thread(nice: int, work: Callable[[], T]) -> T:

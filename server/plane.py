@@ -71,7 +71,7 @@ class DataPlane:
         self.repository, self.limits = repository, limits
         self.state = State.SERVING
         self._decoder, self._metrics = decoder, metrics
-        self._in_flight, self._held = Occupancy(), 0
+        self._in_flight, self._streams, self._held = Occupancy(), Occupancy(), 0
         queued = {
             "decode": lambda: len(decoder),
             "infer": lambda: sum(len(served.batcher) for served in repository.served),
@@ -159,6 +159,15 @@ class DataPlane:
         finally:
             statistics.pending -= 1
             self._held -= admission.held
+
+    def stream(self) -> AbstractContextManager[None]:
+        """A stream's place, idle or not. Raises Overloaded: some calls must be left for others."""
+        if self._streams.count >= self.limits.max_queue_size:
+            raise Overloaded(
+                f"all {self.limits.max_queue_size} streams are taken; try again later",
+                retry_after_s=jittered(1.0),
+            )
+        return self._streams.inside()
 
     def hold(self) -> AbstractContextManager[None]:
         """A place for what was admitted already: the drain waits for it, nothing is counted."""

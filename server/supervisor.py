@@ -52,9 +52,14 @@ async def run(config: Config) -> None:
         )
         crew = Crew(config, folder, overview.ended)
         try:
-            print(await crew.start(), end="", flush=True)
-            log.info("ready")
-            await stop.wait()
+            starting = asyncio.create_task(crew.start())
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                print(await starting, end="", flush=True)
+                log.info("ready")
+                await stopping
+            starting.cancel()
         except WorkerFailed as error:
             (code,) = error.args
             if code < 0:  # it had no time to say why

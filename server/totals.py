@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import count
 
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -29,18 +30,24 @@ class Totals(Collector):
     def __init__(self) -> None:
         self._told: dict[int, dict[str, Metric]] = {}
         self._ended: dict[str, Metric] = {}
-        self.lives: Counter[int] = Counter()
-        """worker -> how often it has ended."""
+        self._asked = count(1)
+        self._latest: Counter[int] = Counter()
+        """worker -> the last question that counts."""
 
-    def tell(self, texts: Mapping[int, str], lives: Mapping[int, int]) -> None:
-        """worker -> what it exposes, in Prometheus's text format, and `lives` as they were when it
-        was asked: who has ended since then is counted already."""
+    def ask(self) -> int:
+        """To be called before the workers are asked what they expose."""
+        return next(self._asked)
+
+    def tell(self, texts: Mapping[int, str], asked: int) -> None:
+        """worker -> what it exposes, in Prometheus's text format. That comes too late when another
+        scrape has asked since, or when the worker has ended: it is counted already."""
         for worker, text in texts.items():
-            if lives.get(worker, 0) == self.lives[worker]:
+            if asked > self._latest[worker]:
+                self._latest[worker] = asked
                 self._told[worker] = {m.name: m for m in text_string_to_metric_families(text)}
 
     def ended(self, worker: int) -> None:
-        self.lives[worker] += 1
+        self._latest[worker] = self.ask()
         kept = {m.name: m for m in self._told.pop(worker, {}).values() if _counts(m)}
         self._ended = {m.name: m for m in _added([self._ended, kept])}
 

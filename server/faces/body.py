@@ -14,6 +14,15 @@ SHORT_BYTES, SHORT_S = 1 << 16, 5.0
 ENCODINGS = ("identity", "gzip", "deflate")
 
 
+def upload_bytes(request: web.Request, plane: DataPlane) -> int:
+    """What the body may hold: its declared length, or all that is allowed when it is unknown or of
+    the compressed body."""
+    length = request.content_length
+    if length is None or hdrs.CONTENT_ENCODING in request.headers:
+        return plane.limits.max_request_bytes
+    return length
+
+
 async def read(request: web.Request, plane: DataPlane) -> bytes:
     """Raises TooLarge, BadRequest when it does not decompress."""
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower()

@@ -11,9 +11,9 @@ from google.protobuf.message import DecodeError
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from server import logs
-from server.errors import BadRequest, ServeError
+from server.errors import BadRequest, Expired, ServeError
 from server.faces.request_id import checked_request_id
-from server.faces.status import CODES, bug, guarded
+from server.faces.status import CODES, bug, guarded, streaming
 from server.plane import Classification, DataPlane
 from server.served import Served
 from server.statistics import Timing
@@ -59,9 +59,12 @@ class Classifier(pb_grpc.ClassifierServicer):
             with self._plane.admit("grpc", remaining, priority=1, upload_bytes=0, hurried=sure):
                 pass
             try:
-                request = await anext(aiter(requests))
+                async with asyncio.timeout(self._plane.limits.request_timeout_s):
+                    request = await anext(aiter(requests))
             except (StopAsyncIteration, DecodeError):
                 raise BadRequest(NO_REQUEST) from None
+            except TimeoutError:
+                raise Expired("the deadline passed before the photo was here") from None
             return await self._answer(request, "grpc", context.time_remaining())
 
         return await guarded(answer, context)
@@ -89,14 +92,10 @@ class Classifier(pb_grpc.ClassifierServicer):
             finally:
                 answers.put_nowait(None)
 
-        reader = asyncio.create_task(read())
-        try:
+        async with streaming(self._plane, context, read):
             while response := await answers.get():
                 yield response
                 room.release()  # and not before: who does not read is not sent for
-        finally:  # who hangs up leaves the queues
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
 
     async def GetModel(  # noqa: N802 - the proto's name
         self, request: pb.GetModelRequest, context: Any

@@ -1,13 +1,22 @@
 """Photos in a multipart form: every field `file`, bounded in number and in bytes."""
 
+import warnings
 from typing import NamedTuple
 
-from aiohttp import BodyPartReader, web
+from aiohttp import (
+    BadContentDispositionHeader,
+    BadContentDispositionParam,
+    BodyPartReader,
+    web,
+)
 from aiohttp.http_exceptions import BadHttpMessage
 
 from server.errors import BadRequest, TooLarge
 
 MAX_FILES = 64
+# They would copy into the log, again and again, what the sender wrote.
+warnings.filterwarnings("ignore", category=BadContentDispositionHeader)
+warnings.filterwarnings("ignore", category=BadContentDispositionParam)
 _CHUNK = 1 << 16
 
 
@@ -34,7 +43,7 @@ async def uploads(request: web.Request, max_bytes: int) -> list[Upload]:
                     raise TooLarge(f"the form has more than the {max_bytes:,} bytes accepted")
             left -= len(image)
             files.append(Upload(part.filename or "", bytes(image)))
-    except (ValueError, AssertionError, EOFError, BadHttpMessage) as error:
+    except (ValueError, AssertionError, EOFError, BadHttpMessage, web.RequestPayloadError) as error:
         # aiohttp asserts on what the sender wrote
         raise BadRequest(f"the form is malformed: {error}".rstrip(": ")) from None
     if not files:

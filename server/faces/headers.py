@@ -27,6 +27,6 @@ def whole(given: Mapping[str, str], name: str) -> int | None:
     text = given.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.lstrip("-").isdigit() and len(text) < 10):
+    if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) < 10):
         raise BadRequest(f"{name} must be a whole number, not {text[:20]!r}")
     return int(text)

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import web, web_response
 from aiohttp.http_exceptions import HttpProcessingError
 
 from server import logs
@@ -13,6 +13,10 @@ KEEPALIVE_S = 75.0
 
 _log = logging.getLogger(__name__)
 logs.calm(_log, HttpProcessingError, "malformed HTTP was answered 400")
+# asyncio tries again and again, a traceback each time.
+logs.calm(logging.getLogger("asyncio"), OSError, "no connection can be accepted: too many are open")
+# Which versions run here is nobody's business; aiohttp says it where no handler is asked.
+web_response.SERVER_SOFTWARE = "alexnet-server"
 
 
 class Listener:

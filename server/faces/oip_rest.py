@@ -3,12 +3,12 @@
 import logging
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from server import logs
 from server.errors import BadRequest
 from server.faces import headers, oip_json, oip_metadata
-from server.faces.body import read, read_short
+from server.faces.body import read, read_short, upload_bytes
 from server.faces.oip_control import RepositoryControl
 from server.faces.oip_model import signature_of
 from server.faces.workers import Alone
@@ -88,10 +88,10 @@ class OipRest:
             priority=headers.priority(request),
             version=version,
             model=name,
-            upload_bytes=self._upload_bytes(request),
+            upload_bytes=upload_bytes(request, self._plane),
             hurried=timeout_s is not None,
         ) as admission:
-            async with admission.in_time():
+            async with admission.in_time(self._plane.limits.request_timeout_s):
                 body = await read(request, self._plane)
             if header_length == 0:  # no JSON at all
                 question = oip_json.raw(signature_of(admission.served, name).whole(body))
@@ -106,31 +106,28 @@ class OipRest:
         return web.Response(body=answer, content_type="application/octet-stream", headers=lengths)
 
     async def index(self, request: web.Request) -> web.Response:
-        self._control.check(request.remote or "")
+        self._control.check(_peer(request))
         only_ready = (await self._options(request)).get("ready") is True
-        return web.json_response(self._control.index(request.remote or "", only_ready))
+        return web.json_response(self._control.index(_peer(request), only_ready))
 
     async def load(self, request: web.Request) -> web.Response:
-        self._control.check(request.remote or "")
+        self._control.check(_peer(request))
         parameters = (await self._options(request)).get("parameters", {})
-        await self._control.load(request.remote or "", request.match_info["model"], parameters)
+        await self._control.load(_peer(request), request.match_info["model"], parameters)
         return web.json_response({})
 
     async def unload(self, request: web.Request) -> web.Response:
-        await self._control.unload(request.remote or "", request.match_info["model"])
+        await self._control.unload(_peer(request), request.match_info["model"])
         return web.json_response({})
 
     async def _options(self, request: web.Request) -> dict[str, Any]:
         body = await read_short(request)
         return oip_json.parse(body) if body else {}
 
-    def _upload_bytes(self, request: web.Request) -> int:
-        """What the body may hold: its declared length, or all that is allowed when it is unknown or
-        of the compressed body."""
-        length = request.content_length
-        if length is None or hdrs.CONTENT_ENCODING in request.headers:
-            return self._plane.limits.max_request_bytes
-        return length
+
+def _peer(request: web.Request) -> str:
+    """Nobody's address when a browser asks for a page that the caller is just looking at."""
+    return "" if {"origin", "sec-fetch-site"} & request.headers.keys() else request.remote or ""
 
 
 def _model(request: web.Request) -> tuple[str, str]:

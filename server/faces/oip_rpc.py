@@ -17,7 +17,7 @@ from server.errors import BadRequest, NotFound, ServeError
 from server.faces import oip_metadata
 from server.faces.oip import Input, Requested, clipped, refuse_shared_memory
 from server.faces.oip_control import RepositoryControl
-from server.faces.status import bug, guarded
+from server.faces.status import bug, guarded, streaming
 from server.faces.workers import Alone
 from server.plane import DataPlane
 
@@ -104,14 +104,10 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
             finally:
                 answers.put_nowait(None)
 
-        reader = asyncio.create_task(read())
-        try:
+        async with streaming(self._plane, context, read):
             while answer := await answers.get():
                 yield await answer
                 room.release()
-        finally:  # who hangs up leaves the queues
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
 
     @_guarded
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Any) -> Message:

@@ -60,9 +60,9 @@ class Overview:
         )
 
     async def metrics(self, request: web.Request) -> web.Response:
-        lives = self._totals.lives.copy()
+        asked = self._totals.ask()
         exposed = dict(await gathered(self._folder, "/metrics"))
-        self._totals.tell(exposed, lives)
+        self._totals.tell(exposed, asked)
         self._workers.set(len(exposed))
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return web.Response(body=encode(self._registry), headers={"content-type": content_type})

@@ -14,7 +14,7 @@ from server import logs
 from server.admission import Admission
 from server.errors import BadRequest, NotFound, ServeError, TooLarge
 from server.faces import headers
-from server.faces.body import read
+from server.faces.body import read, upload_bytes
 from server.faces.form import uploads
 from server.faces.replies import classification, failure, model, status_of
 from server.faces.request_id import checked_request_id
@@ -56,7 +56,7 @@ class Rest:
             return await self._classify_form(request)
         with self._admit(request) as admission:
             k = _top_k(request)
-            async with admission.in_time():  # a trickle must not hold the place for ever
+            async with admission.in_time(self._plane.limits.request_timeout_s):
                 image = await read(request, self._plane)
             result = await self._plane.classify(image, admission, k)
         return self._reply(request, result)
@@ -81,21 +81,19 @@ class Rest:
         return repository.pick(request.query.get("version", ""))
 
     def _admit(self, request: web.Request) -> AbstractContextManager[Admission]:
-        """With what the upload may hold: its declared length, or all that is allowed."""
-        length = request.content_length
         return self._plane.admit(
             "rest",
             headers.timeout_s(request),
             priority=headers.priority(request),
             version=request.query.get("version", ""),
-            upload_bytes=self._plane.limits.max_request_bytes if length is None else length,
+            upload_bytes=upload_bytes(request, self._plane),
         )
 
     async def _classify_form(self, request: web.Request) -> web.Response:
         """Many photos of the form at once, so that they share batches; each has its own status."""
         with self._admit(request) as admission:
             k = _top_k(request)
-            async with admission.in_time():
+            async with admission.in_time(self._plane.limits.request_timeout_s):
                 files = await uploads(request, self._plane.limits.max_request_bytes)
         places = asyncio.Semaphore(self._plane.share)
 
@@ -157,7 +155,6 @@ async def errors(request: web.Request, handler: Any) -> web.StreamResponse:
         log.exception("a bug answered %s %s with 'internal error'", request.method, request.path)
         response = _failure(request, ServeError("internal error"))
     response.headers["x-request-id"] = request[REQUEST_ID]
-    response.headers[hdrs.SERVER] = "alexnet-server"  # which versions run here is nobody's business
     return response
 
 

@@ -82,7 +82,8 @@ class RpcFace:
         try:
             self.port = self._server.add_insecure_port(self._address)
         except RuntimeError:
-            raise OSError(f"cannot listen on {self._address} for gRPC: is it in use?") from None
+            reason = "is it taken, or no address of this machine?"
+            raise OSError(f"cannot listen on {self._address} for gRPC: {reason}") from None
         await self._server.start()
         await self.refresh_health()
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, NoReturn, TypeVar
 
@@ -12,6 +13,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from server.errors import ServeError
+from server.plane import DataPlane
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,24 @@ async def guarded(answer: Callable[[], Awaitable[Response]], context: Any) -> Re
         await abort(context, error)
     except Exception:
         await abort(context, bug())
+
+
+@asynccontextmanager
+async def streaming(
+    plane: DataPlane, context: Any, read: Callable[[], Coroutine[None, None, None]]
+) -> AsyncIterator[None]:
+    """A stream's place, and its requests being read while the block answers them."""
+    try:
+        place = plane.stream()
+    except ServeError as error:
+        await abort(context, error)
+    with place:
+        reader = asyncio.create_task(read())
+        try:
+            yield
+        finally:  # who hangs up leaves the queues
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
 
 
 def bug() -> ServeError:

@@ -150,6 +150,21 @@ async def test_a_second_signal_ends_it_at_once(
     assert "Traceback" not in log
 
 
+def test_sigterm_before_it_is_ready_ends_it_at_once(starter: str) -> None:
+    """Without a cache it measures for seconds before it is."""
+    flags = [text for pair in FREE_PORTS.items() for text in pair]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server", "--model", starter, "--cache-dir", "", *flags],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert "engine " in process.stderr.readline()
+    process.terminate()
+    printed, log = process.communicate(timeout=10)
+    assert (process.returncode, printed) == (0, "")
+    assert log.splitlines()[-1].endswith("stopped before it was ready")
+
+
 def refused(*flags: str, log_level: str = "info") -> str:
     """What a server that cannot serve says, after exit code 1 and nothing on stdout."""
     run = subprocess.run(

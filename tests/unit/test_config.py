@@ -124,6 +124,27 @@ def test_variables_of_other_programs_are_not_ours() -> None:
     assert load([], {"HTTP_PORT": "x", "PATH": "/bin", "ALEXNETTE": "1"}) == Config()
 
 
+def test_what_kubernetes_says_of_services_with_our_name_is_not_ours() -> None:
+    links: dict[str, str] = {}
+    for service in ("ALEXNET", "ALEXNET_HTTP"):
+        links |= {
+            f"{service}_SERVICE_HOST": "10.0.0.7",
+            f"{service}_SERVICE_PORT": "80",
+            f"{service}_SERVICE_PORT_WEB": "80",
+            f"{service}_PORT": "tcp://10.0.0.7:80",
+            f"{service}_PORT_80_TCP": "tcp://10.0.0.7:80",
+            f"{service}_PORT_80_TCP_PROTO": "tcp",
+            f"{service}_PORT_80_TCP_PORT": "80",
+            f"{service}_PORT_80_TCP_ADDR": "10.0.0.7",
+        }
+    assert load([], links) == Config()
+    assert load([], {**links, "ALEXNET_GRPC_PORT": "7"}) == Config(grpc_port=7)
+
+
+def test_an_empty_name_of_a_file_is_none() -> None:
+    assert load([], {"ALEXNET_CONFIG": ""}) == Config()
+
+
 @pytest.mark.parametrize(
     ("line", "word"),
     [
@@ -161,6 +182,8 @@ def test_a_whole_number_in_the_file_is_a_number_of_seconds(tmp_path: Path) -> No
         ("--max-image-pixels", "0"), ("--max-image-pixels", "178956971"),
         ("--request-timeout-ms", "0"), ("--drain-delay-s", "-0.1"), ("--drain-timeout-s", "nan"),
         ("--precision", "int4"), ("--log-format", "xml"), ("--host", ""), ("--model", ""),
+        ("--preferred-batch-size", "0"), ("--preferred-batch-size", "8,-1"), ("--devices", "-1"),
+        ("--decode-threads", "1025"), ("--engine-threads", "1025"),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_a_mistake(flag: str, value: str) -> None:

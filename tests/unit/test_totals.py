@@ -50,7 +50,7 @@ def text(metrics: Metrics) -> str:
 
 
 def tell(totals: Totals, texts: dict[int, str]) -> None:
-    totals.tell(texts, totals.lives)
+    totals.tell(texts, totals.ask())
 
 
 def told(*workers: Metrics) -> Totals:
@@ -173,12 +173,22 @@ def test_a_worker_that_comes_again_adds_to_what_it_counted_before() -> None:
 
 def test_a_worker_that_ends_while_it_is_asked_is_not_counted_twice() -> None:
     totals = told(worker(2), worker(3))
-    asked = totals.lives.copy()
+    asked = totals.ask()
     totals.ended(0)
     totals.tell({0: text(worker(2)), 1: text(worker(3))}, asked)
     assert answered(totals) == 5
     totals.ended(0)
     assert answered(totals) == 5
+
+
+def test_a_scrape_that_comes_late_does_not_take_counts_back() -> None:
+    totals = told(worker(1))
+    early, late = totals.ask(), totals.ask()
+    totals.tell({0: text(worker(3))}, late)
+    totals.tell({0: text(worker(2))}, early)
+    assert answered(totals) == 3
+    totals.ended(0)
+    assert answered(totals) == 3
 
 
 @pytest.mark.parametrize(

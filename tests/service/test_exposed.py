@@ -1,0 +1,161 @@
+"""What a stranger may try on an open port to keep others out: bounded, counted, and survived."""
+
+import asyncio
+import gzip
+import importlib
+import sys
+import warnings
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from protos import classifier_pb2 as pb
+from protos import classifier_pb2_grpc as pb_grpc
+from protos import oip_pb2_grpc
+from server.faces.oip_control import RepositoryControl
+from tests.fakes import faking, flat
+from tests.uploads import uploading
+
+FOREVER_MS = "999999999"
+CLASSIFY = "/v1/classify"
+
+
+async def test_a_compressed_upload_is_counted_with_all_that_it_may_become() -> None:
+    limit = 1 << 20
+    zipped = gzip.compress(bytes(limit - 1))
+    async with (
+        faking(max_request_bytes=limit) as fake,
+        uploading(fake.url, zipped, Content_Encoding="gzip") as upload,
+    ):
+        await upload.send(stop=-1)
+        await fake.until_in_flight(1)
+        assert fake.count("alexnet_photo_bytes") == limit
+
+
+async def test_however_long_a_deadline_an_upload_has_the_servers_own_time() -> None:
+    async with (
+        faking(request_timeout_s=0.2) as fake,
+        uploading(fake.url, flat(0), X_Request_Timeout_Ms=FOREVER_MS) as upload,
+    ):
+        await upload.send(stop=10)
+        reply = await upload.reply()
+        assert (reply.status, reply.json["error"]["code"]) == (504, "expired")
+        assert fake.count("alexnet_requests_in_flight") == 0
+
+
+async def test_a_call_whose_photo_never_comes_ends_without_a_deadline_of_its_own() -> None:
+    async with (
+        faking(request_timeout_s=0.2) as fake,
+        grpc.aio.insecure_channel(fake.target) as channel,
+        asyncio.timeout(10),
+    ):
+        call: Any = channel.stream_unary("/alexnet.v1.Classifier/Classify")()
+        with pytest.raises(grpc.aio.AioRpcError, match="before the photo was here") as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("protocol", ["own", "open"])
+async def test_idle_streams_leave_calls_for_others(protocol: str) -> None:
+    async with (
+        AsyncExitStack() as stack,
+        faking(max_queue_size=2) as fake,
+        grpc.aio.insecure_channel(fake.target) as channel,
+        asyncio.timeout(10),
+    ):
+        photos = pb_grpc.ClassifierStub(channel)
+        tensors = oip_pb2_grpc.GRPCInferenceServiceStub(channel)
+        method: Any = photos.ClassifyStream if protocol == "own" else tensors.ModelStreamInfer
+        for _ in range(2):
+            call = method()
+            stack.callback(call.cancel)
+        while fake.plane._streams.count < 2:
+            await asyncio.sleep(0.005)
+        refused = method()
+        assert await refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "streams are taken" in (await refused.details() or "")
+        assert (await photos.Classify(pb.ClassifyRequest(image=flat(50)))).predictions
+        health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize(
+    "header", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+async def test_a_page_in_a_browser_here_is_not_this_machine(
+    header: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs no leave to send such a POST."""
+    init = RepositoryControl.__init__
+    monkeypatch.setattr(
+        RepositoryControl, "__init__", lambda self, everyone, _: init(self, everyone, "local")
+    )
+    async with faking() as fake, aiohttp.ClientSession(fake.url) as session:
+        path = "/v2/repository/models/tiny/unload"
+        async with session.post(path, headers=header) as response:
+            assert response.status == 403
+        assert fake.plane.ready
+        async with session.post(path) as response:
+            assert response.status == 200
+        assert not fake.plane.ready
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"no HTTP at all\r\n\r\n", b"400"),
+        (b"GET /livez HTTP/1.1\r\nhost: a\r\nexpect: nonsense\r\n\r\n", b"417"),
+    ],
+)
+async def test_nobody_is_told_which_versions_run_here(sent: bytes, status: bytes) -> None:
+    async with faking() as fake, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", fake.http.http_port)
+        writer.write(sent)
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+    assert head.split()[1] == status
+    assert b"server: alexnet-server\r\n" in head.lower()
+    assert b"aiohttp" not in head
+
+
+@pytest.mark.parametrize("header", ["X-Request-Priority", "X-Request-Timeout-Ms"])
+async def test_a_number_with_two_signs_is_refused(header: str) -> None:
+    async with (
+        faking() as fake,
+        aiohttp.ClientSession(fake.url) as session,
+        session.post(CLASSIFY, data=flat(0), headers={header: "--1"}) as response,
+    ):
+        assert response.status == 400
+        assert "must be a whole number" in (await response.json())["error"]["message"]
+
+
+async def test_a_form_that_does_not_decompress_is_refused() -> None:
+    form = {"Content-Type": "multipart/form-data; boundary=x", "Content-Encoding": "gzip"}
+    async with (
+        faking() as fake,
+        aiohttp.ClientSession(fake.url, skip_auto_headers=["Content-Type"]) as session,
+        session.post(CLASSIFY, data=b"no gzip", headers=form) as response,
+    ):
+        assert response.status == 400
+        assert "the form is malformed" in (await response.json())["error"]["message"]
+
+
+async def test_what_a_form_says_of_its_parts_is_not_copied_into_the_log() -> None:
+    part = b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename*=utf-8''%ff\r\n\r\n"
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
+        importlib.reload(sys.modules["server.faces.form"])
+        async with (
+            faking() as fake,
+            aiohttp.ClientSession(fake.url) as session,
+            session.post(
+                CLASSIFY, data=part + flat(50) + b"\r\n--x--\r\n", headers=form
+            ) as response,
+        ):
+            assert response.status in (200, 400)
+    assert not caught
