@@ -194,7 +194,7 @@ class Batcher:
         """
         waiting, costs = self._waiting, self._costs
         target = self._target(len(waiting))
-        worthwhile = min(target, costs.efficient_size)
+        bearable = min(target, costs.bearable_size)
         batch: list[Job] = []
         room = target
         while waiting and len(batch) < room:
@@ -207,7 +207,7 @@ class Batcher:
             if fits <= len(batch) and batch:
                 break  # it would be late in this batch, and may lead the next
             waiting.pop()
-            if fits < min(worthwhile, len(batch) + 1 + len(waiting)):
+            if fits < min(bearable, len(batch) + 1 + len(waiting)):
                 self._refuse(job, now)
                 continue
             batch.append(job)

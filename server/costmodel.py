@@ -57,6 +57,8 @@ class CostModel:
         each = seconds / numbers
         self.efficient_size = int(np.argmax(each <= 1.05 * each.min())) + 1
         """The smallest batch in which a photo costs at most a twentieth more than in the best."""
+        self.bearable_size = int(np.argmax(each <= 1.25 * each.min())) + 1
+        """The same, and at most a quarter."""
         self._infer = _Slowness(clock)
         self._decode = _Slowness(clock)  # of whatever kind
         self._kinds = {kind: _Slowness(clock) for kind in decode_ms}

@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from protos import classifier_pb2 as pb
@@ -18,7 +17,7 @@ from server.plane import Classification, DataPlane
 from server.served import Served
 from server.statistics import Timing
 
-SERVICE = pb.DESCRIPTOR.services_by_name["Classifier"].full_name
+SERVICE = pb.DESCRIPTOR.services_by_name["Classifier"]
 
 NO_REQUEST = "the message is no alexnet.v1.ClassifyRequest"
 
@@ -26,27 +25,6 @@ NO_REQUEST = "the message is no alexnet.v1.ClassifyRequest"
 class Classifier(pb_grpc.ClassifierServicer):
     def __init__(self, plane: DataPlane):
         self._plane = plane
-
-    @property
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """Like the generated ones, but for Classify: on the wire one request is a stream of one,
-        and a stream's handler runs before the message is read."""
-        kinds = {
-            "Classify": grpc.stream_unary_rpc_method_handler,
-            "ClassifyStream": grpc.stream_stream_rpc_method_handler,
-            "GetModel": grpc.unary_unary_rpc_method_handler,
-        }
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                method.name: kinds[method.name](
-                    getattr(self, method.name),
-                    request_deserializer=getattr(pb, method.input_type.name).FromString,
-                    response_serializer=getattr(pb, method.output_type.name).SerializeToString,
-                )
-                for method in pb.DESCRIPTOR.services_by_name["Classifier"].methods
-            },
-        )
 
     async def Classify(  # noqa: N802 - the proto's name
         self, requests: AsyncIterator[pb.ClassifyRequest], context: Any

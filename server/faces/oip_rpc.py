@@ -21,7 +21,7 @@ from server.faces.status import bug, guarded, streaming
 from server.faces.workers import Alone
 from server.plane import DataPlane
 
-SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
 # Of inputs, outputs, dimensions or parameters: each becomes an object, while nothing else runs.
 MAX_PARTS = 100

@@ -8,10 +8,11 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from protos import oip_pb2_grpc
+from protos import classifier_pb2, oip_pb2
 from server import logs
 from server.faces import oip_rpc
 from server.faces.classifier import SERVICE, Classifier
+from server.faces.handlers import handlers
 from server.faces.oip_model import Models
 from server.faces.workers import Seat, among
 from server.plane import DataPlane
@@ -42,7 +43,7 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc] # grpc ships no 
         """Tells the watchers too."""
         status = health_pb2.HealthCheckResponse
         value = status.SERVING if self._plane.ready else status.NOT_SERVING
-        for name in ("", SERVICE, oip_rpc.SERVICE):
+        for name in ("", SERVICE.full_name, oip_rpc.SERVICE.full_name):
             await self.set(name, value)
 
 
@@ -67,12 +68,14 @@ class RpcFace:
             # Photos are in memory before the plane can refuse them: this bounds how many.
             maximum_concurrent_rpcs=2 * limits.max_queue_size + HEALTH_WATCHERS,
         )
-        self._server.add_generic_rpc_handlers((Classifier(plane).handlers,))
+        # Who has no chance is told before his photo is read.
+        ours = handlers(Classifier(plane), SERVICE, classifier_pb2, unread={"Classify"})
         oip = oip_rpc.OpenInference(plane, everyone, repository_control)
-        oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(oip, self._server)
+        self._server.add_generic_rpc_handlers((ours, handlers(oip, oip_rpc.SERVICE, oip_pb2)))
         self._health = _Health(plane)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, oip_rpc.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        services = SERVICE.full_name, oip_rpc.SERVICE.full_name
+        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.port = port

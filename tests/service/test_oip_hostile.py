@@ -165,9 +165,9 @@ def field(number: int, content: bytes) -> bytes:
 
 
 MANY = {
-    "inputs": field(5, b"") * 100_000,
-    "outputs": field(6, b"") * 100_000,
-    "parameters": b"".join(field(4, field(1, str(i).encode())) for i in range(10_000)),
+    "inputs": field(5, b"") * 101,
+    "outputs": field(6, b"") * 101,
+    "parameters": b"".join(field(4, field(1, str(i).encode())) for i in range(101)),
     "dimensions": field(5, field(1, b"image") + field(3, bytes(500_000))),
     "an input's parameters": field(
         5, b"".join(field(4, field(1, str(i).encode())) for i in range(10_000))
@@ -191,6 +191,14 @@ async def test_parts_that_no_request_has_so_many_of_are_refused_unlooked_at(
             await ask_raw(message)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     monkeypatch.undo()
+
+
+async def test_fields_without_end_are_refused_before_they_are_parsed(fake: Fake) -> None:
+    message = field(1, b"tiny") + field(5, b"") * 400_000
+    async with grpc.aio.insecure_channel(fake.target) as channel:
+        ask_raw: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.aio.AioRpcError, match="over 1000 fields"):
+            await ask_raw(message)
 
 
 async def test_typed_contents_that_are_too_long_are_not_copied(stub: Any) -> None:
