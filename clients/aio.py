@@ -14,7 +14,7 @@ from clients import errors, results
 from clients.errors import ClassifyError
 from clients.many import Answer, P, Photos, answers
 from clients.results import Classification, Model
-from clients.retry import Budget, answered
+from clients.retry import LONGEST_TIMEOUT_S, Budget, answered
 from clients.stream import Stream
 from protos.classifier_pb2 import ClassifyRequest, GetModelRequest
 from protos.classifier_pb2_grpc import ClassifierStub
@@ -55,6 +55,8 @@ class AsyncClient:
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS) -> None:
+        if not isinstance(address, str):
+            raise TypeError(f"an address is text such as {DEFAULT_ADDRESS!r}, not {address!r}")
         self.address = address
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._stub = ClassifierStub(self._channel)
@@ -118,6 +120,7 @@ class AsyncClient:
 
     async def ready(self, *, timeout_s: float = 1.0) -> bool:
         """Whether a server is there and takes photos now."""
+        timeout_s = min(timeout_s, LONGEST_TIMEOUT_S)
         try:
             health = await errors.told(self._health.Check, HealthCheckRequest(), timeout_s)
         except ClassifyError as error:

@@ -12,6 +12,9 @@ from typing import NoReturn, Self, TextIO
 
 from tqdm import tqdm
 
+# Read as gRPC is imported, which would tell stderr of every server that goes away.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 from clients.client import DEFAULT_ADDRESS, Client
 from clients.errors import ClassifyError
 from clients.many import Answer
@@ -149,15 +152,22 @@ class Table:
 
 
 def quietly(command: Callable[[], int]) -> NoReturn:
-    """Exits with the command's code; Ctrl-C and a reader that has left end it without a word."""
+    """Exits with the command's code; Ctrl-C and a reader that has left end it without a word, what
+    cannot be read or written with a sentence."""
+    if not sys.stdout:
+        sys.exit("standard output is closed")
+    sys.stderr = sys.stderr or io.StringIO()  # who has closed it wants no complaints
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for a file name that the terminal cannot show
     try:
         code = command()
     except KeyboardInterrupt:
         code = 130  # both as a shell reports them: 128 + the signal
-    except BrokenPipeError:
+    except OSError as error:
         code = 141
+        if not isinstance(error, BrokenPipeError):
+            code = 1
+            say(f"{Path(sys.argv[0]).name}: {error}", sys.stderr)
         # Python flushes both once more as it ends, and would complain.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -234,13 +244,18 @@ def _seconds(text: str) -> float:
 
 
 def _photos(name: str) -> list[Photo]:
-    if name == "-":
-        image = sys.stdin.buffer.read()  # here: Ctrl-C would not end a thread that waits for it
-        return [Photo(name, lambda: image)]
     path = Path(name)
     if path.is_dir() or path.suffix.lower() == ".zip":
         return photos_in(path)
-    return [Photo(name, path.read_bytes)]
+    read = path.read_bytes
+    if name == "-":
+        if not sys.stdin:
+            raise OSError("standard input is closed")
+        read = sys.stdin.buffer.read
+    elif path.is_file() or not path.exists():
+        return [Photo(name, read)]
+    image = read()  # here: Ctrl-C would not end a thread that waits for a pipe
+    return [Photo(name, lambda: image)]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,12 +4,11 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar, Unpack
 
 from clients.aio import DEFAULT_ADDRESS, AsyncClient, Options
-from clients.errors import ClassifyError
+from clients.errors import closed
 from clients.many import Answer, P, Photos
 from clients.results import Classification, Model
 
@@ -29,11 +28,19 @@ class Client:
                 started.set_result((asyncio.get_running_loop(), client, closing))
                 await closing.wait()
 
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(serve()), name=f"client of {address}", daemon=True
-        )
+        def run() -> None:
+            try:
+                asyncio.run(serve())
+            except BaseException as error:
+                if started.done():
+                    raise
+                started.set_exception(error)
+
+        self._thread = threading.Thread(target=run, name=f"client of {address}", daemon=True)
         self._thread.start()
         self._loop, self._client, self._closing = started.result()
+        self._closed = False
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -42,9 +49,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Cancels what is in flight."""
-        with suppress(RuntimeError):  # it is closed
-            self._loop.call_soon_threadsafe(self._closing.set)
+        """Cancels what is in flight; whoever asks later gets the same ClassifyError."""
+        if self._thread.is_alive():  # a fork of this process has none
+            with self._lock:
+                if not self._closed:
+                    self._closed = True
+                    self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
     def classify(
@@ -75,14 +85,18 @@ class Client:
         return self._run(self._client.ready(timeout_s=timeout_s))
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        if self._loop.is_closed():
+        if not (self._thread.is_alive() or self._closed):
             coroutine.close()
-            raise ValueError("the client is closed")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            raise RuntimeError("neither client nor gRPC work in a forked process: spawn it instead")
+        with self._lock:  # a coroutine that comes after the closing would never be run
+            if self._closed:
+                coroutine.close()
+                raise closed()
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         except CancelledError:
-            raise ClassifyError("CANCELLED", "the client was closed") from None
+            raise closed() from None
         except KeyboardInterrupt:
             future.cancel()
             raise
@@ -103,23 +117,23 @@ def _source(photos: Iterable[P]) -> Photos[P]:
 
 async def _pulled(photos: Iterable[P]) -> AsyncIterator[P]:
     """A source that may block has a thread of its own, which nobody waits for."""
-    source = iter(photos)
-    asked: SimpleQueue[Future[P | None] | None] = SimpleQueue()
+    source, end = iter(photos), object()
+    asked: SimpleQueue[Future[Any] | None] = SimpleQueue()
 
     def pull() -> None:
         while following := asked.get():
             if following.set_running_or_notify_cancel():
                 try:
-                    following.set_result(next(source, None))
+                    following.set_result(next(source, end))
                 except BaseException as error:
                     following.set_exception(error)
 
     threading.Thread(target=pull, name="source of photos", daemon=True).start()
     try:
         while True:
-            following: Future[P | None] = Future()
+            following: Future[Any] = Future()
             asked.put(following)
-            if (photo := await asyncio.wrap_future(following)) is None:
+            if (photo := await asyncio.wrap_future(following)) is end:
                 return
             yield photo
     finally:

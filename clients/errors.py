@@ -1,5 +1,6 @@
 """Why a photo has no answer."""
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -47,6 +48,17 @@ async def told(method: Any, request: Message, timeout_s: float) -> Any:
         return await method(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
         raise of_call(error) from None
+    except grpc.aio.UsageError:  # how gRPC says that the channel is closed
+        raise closed() from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            raise
+        raise closed() from None  # by gRPC: the channel has been closed meanwhile
+
+
+def closed() -> ClassifyError:
+    return ClassifyError("CANCELLED", "the client was closed")
 
 
 def of_call(error: grpc.aio.AioRpcError) -> ClassifyError:

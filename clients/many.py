@@ -52,6 +52,8 @@ async def answers(
     async def feed() -> None:
         try:
             async for photo in _each(photos):
+                if not isinstance(photo, bytes | Photo):
+                    raise TypeError(f"a photo is bytes or a Photo, not {type(photo).__name__}")
                 await places.acquire()
                 task = asyncio.create_task(answer(photo))
                 tasks.add(task)

@@ -1,7 +1,6 @@
 """Photos by name, in folders and zips; read one at a time, when asked to."""
 
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,7 @@ class Photo:
 
 
 def photos_in(source: Path) -> list[Photo]:
-    """Every photo in a folder or a zip, sorted by name; raises ValueError if there is none."""
+    """Every photo in a folder or a zip, sorted by name; raises ValueError if none can be found."""
     if source.is_dir():
         photos = list(_in_folder(source))
     elif zipfile.is_zipfile(source):
@@ -49,7 +48,10 @@ def _in_folder(folder: Path) -> Iterator[Photo]:
 
 
 def _in_zip(path: Path) -> Iterator[Photo]:
-    archive = zipfile.ZipFile(path)  # stays open for as long as one of its photos is around
+    try:
+        archive = zipfile.ZipFile(path)  # stays open for as long as one of its photos is around
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
     lock = Lock()
     for member in archive.namelist():
         relative = PurePosixPath(member)
@@ -66,5 +68,5 @@ def _read(archive: zipfile.ZipFile, lock: Lock, member: str) -> bytes:
     try:
         with lock:  # a ZipFile counts its readers without one
             return archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # damaged, or encrypted
-        raise OSError(str(error)) from None
+    except Exception as error:  # encrypted, or damaged: each compression has errors of its own
+        raise OSError(str(error) or "the zip is damaged") from None

@@ -204,7 +204,10 @@ def _say_what_was_scored(total: Score, address: str, classes: Path | None) -> No
 def _classes(source: Path) -> set[str]:
     if source.is_dir() or zipfile.is_zipfile(source):
         return {photo.group for photo in photos_in(source)}
-    classes = {line.split()[0] for line in source.read_text().splitlines() if line.strip()}
+    try:
+        classes = {line.split()[0] for line in source.read_text().splitlines() if line.strip()}
+    except UnicodeDecodeError:
+        raise ValueError(f"{source} is neither a folder, nor a zip, nor text") from None
     if not classes:
         raise ValueError(f"no classes in {source}")
     return classes

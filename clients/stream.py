@@ -58,7 +58,7 @@ class _Call:
     def __init__(self, stub: Any) -> None:
         self._sending: asyncio.Queue[tuple[ClassifyRequest, float] | None] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[ClassifyStreamResponse]] = {}
-        self._reading = asyncio.create_task(self._read(stub.ClassifyStream(self._requests())))
+        self._reading = asyncio.create_task(self._read(stub))
         self.ended = False
 
     async def ask(self, request: ClassifyRequest, deadline: float) -> ClassifyResponse:
@@ -91,16 +91,18 @@ class _Call:
                 request.timeout_ms = max(1, round(1000 * (deadline - time.monotonic())))
                 yield request
 
-    async def _read(self, call: Any) -> None:
-        error = ClassifyError("CANCELLED", "the client was closed")
+    async def _read(self, stub: Any) -> None:
+        error = errors.closed()
         try:
-            async for found in call:
+            async for found in stub.ClassifyStream(self._requests()):
                 answer = self._waiting.get(found.request_id)
                 if answer and not answer.done():
                     answer.set_result(found)
             error = ClassifyError("UNAVAILABLE", "the server ended the stream")
         except grpc.aio.AioRpcError as failure:
             error = errors.of_call(failure)
+        except grpc.aio.UsageError:  # how gRPC says that the channel is closed
+            pass
         finally:
             self.ended = True
             self._sending.put_nowait(None)  # else gRPC would wait for requests for ever

@@ -134,8 +134,9 @@ class Batcher:
             self._changed.notify_all()
         for job in left:
             job.loop.call_soon_threadsafe(job.answer.cancel)
+        end = time.monotonic() + CLOSE_S
         for lane in self._lanes:
-            lane.thread.join(CLOSE_S)
+            lane.thread.join(max(0.0, end - time.monotonic()))
         hung = [lane.thread.name for lane in self._lanes if lane.thread.is_alive()]
         if hung:
             log.error("%s did not come back within %.0f s", ", ".join(hung), CLOSE_S)
@@ -181,7 +182,8 @@ class Batcher:
         if waiting < worthwhile and self._coming():
             # No longer than so many small photos take: who is coming may be huge.
             longest = max(free, self._since) + worthwhile * costs.decode_s(None)
-            return max(0.0, min(latest - now, longest - now, LOOK_AGAIN_S))
+            if now < min(latest, longest):
+                return min(latest - now, longest - now, LOOK_AGAIN_S)
         enough = min(policy.preferred_batch_size, default=policy.max_batch_size)
         if policy.max_queue_delay_s == 0 or waiting >= enough:
             return 0
@@ -203,7 +205,8 @@ class Batcher:
                 waiting.pop()
                 self._metrics.left(job.deadline)
                 continue
-            fits = max(costs.largest(room, job.deadline - now), int(job.trial))
+            tried = job.trial and job.deadline > now
+            fits = room if tried else costs.largest(room, job.deadline - now)
             if fits <= len(batch) and batch:
                 break  # it would be late in this batch, and may lead the next
             waiting.pop()

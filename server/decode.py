@@ -18,7 +18,6 @@ from server import cpus
 from server.errors import (
     BadImage,
     Expired,
-    ServeError,
     TooLarge,
     UnsupportedImage,
     WouldMiss,
@@ -110,10 +109,9 @@ class Decoder:
             try:
                 self._decode(job, spec)
                 forward(job)
-            except ServeError as error:
+            except Exception as error:  # whoever waits answers, and logs what is a bug
                 job.fail(error)
-            except Exception as error:  # a bug: whoever waits logs it and answers
-                job.fail(error)
+            del job, forward  # an idle thread holds no photo
 
     def _decode(self, job: Job, spec: Preprocess) -> None:
         job.decode_started = time.monotonic()

@@ -17,11 +17,18 @@ Anything else is a bug: logged with its traceback and answered "internal error".
 error code in JSON and the label in metrics; each face maps it to its protocol in one table.
 """
 
+from typing import Self
+
 
 class ServeError(Exception):
     reason = "internal"
     retry_after_s: float | None = None
     """Asking again is worth while after so long; None when it is not."""
+
+    def bare(self) -> Self:
+        """Without the frames that it came through: they hold the photo."""
+        self.__traceback__ = self.__context__ = None
+        return self
 
 
 class BadRequest(ServeError):

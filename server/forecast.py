@@ -36,7 +36,10 @@ class Forecast:
 
     def settled(self, job: Job) -> None:
         """Compares the answer, or the moment when the caller gave up, with what was expected."""
-        self._margins[job.level - 1].saw(time.monotonic() - job.expected)
+        now, margin = time.monotonic(), self._margins[job.level - 1]
+        margin.saw(now - job.expected)
+        if job.trial and now <= job.deadline:
+            margin.halve()
 
     def backlog_s(self) -> float:
         """How long until everything that waits now is answered."""

@@ -45,9 +45,10 @@ class Opener:
         # In threads of their own, for their niceness; those of the engine inherit it.
         bundle = await _in_thread(cpus.LOADER, lambda: Bundle.open(source.path))
         model, costs = await _in_thread(cpus.DECODER, lambda: self._prove(bundle))
-        served = Served(source.version, model, costs, self._decoder, self._policy, self._metrics)
-        self._gpus.serving(source.version, model.engines)
-        return served
+        return Served(
+            source.version, model, costs, self._decoder, self._policy, self._metrics,
+            lambda: self._gpus.serving(source.version, model.engines),
+        )  # fmt: skip
 
     def _prove(self, bundle: Bundle) -> tuple[Model, CostModel]:
         config = self._config

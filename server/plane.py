@@ -123,7 +123,7 @@ class DataPlane:
             self._check_place(form)
             served = form.served if form else self.repository.pick(version)
         except ServeError as error:
-            self._metrics.failed(face, error.reason, "")
+            self.refused(face, error)
             raise
         model = model or served.model.name
         statistics = served.statistics[model]
@@ -159,6 +159,10 @@ class DataPlane:
         finally:
             statistics.pending -= 1
             self._held -= admission.held
+
+    def refused(self, face: str, error: ServeError) -> None:
+        """To be called for who was refused without having asked for a place."""
+        self._metrics.failed(face, error.reason, "")
 
     def stream(self) -> AbstractContextManager[None]:
         """A stream's place, idle or not. Raises Overloaded: some calls must be left for others."""

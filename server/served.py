@@ -47,7 +47,9 @@ class Served:
         decoder: Decoder,
         policy: BatchPolicy,
         metrics: Metrics,
+        announced: Callable[[], None] = lambda: None,
     ):
+        """`announced` is told when it begins to serve."""
         self.version, self.model, self.costs = version, model, costs
         self.policy = policy
         names = (model.name, pixels_name(model.name))
@@ -56,7 +58,7 @@ class Served:
         self.batcher = Batcher(model.engines, policy, costs, metrics, self._executed, self._coming)
         self.forecast = Forecast(costs, decoder, self.batcher, policy)
         self._users = Occupancy()
-        self._announced = False
+        self._announced, self._on_announced = False, announced
 
     def in_use(self) -> AbstractContextManager[None]:
         """Who is inside keeps it from being closed."""
@@ -111,6 +113,7 @@ class Served:
     def announce(self) -> None:
         """From now on the metrics tell of it; `close` ends that."""
         self._metrics.serving(self.info, self.drift)
+        self._on_announced()
         self._announced = True
 
     async def close(self) -> None:

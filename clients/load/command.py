@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -183,11 +184,13 @@ def _list(item: Callable[[str], Any]) -> Callable[[str], list[Any] | None]:
 def _file(*suffixes: str) -> Callable[[str], Path]:
     def parse(text: str) -> Path:
         path = Path(text)
-        if path.suffix not in suffixes or not path.parent.is_dir():
+        if path.suffix not in suffixes or path.is_dir() or not path.parent.is_dir():
             wanted = " or ".join(suffixes)
             raise argparse.ArgumentTypeError(
                 f"{text!r} is no {wanted} file in a folder that exists"
             )
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise argparse.ArgumentTypeError(f"{text!r} may not be written")
         return path
 
     return parse

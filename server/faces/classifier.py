@@ -109,7 +109,7 @@ class Classifier(pb_grpc.ClassifierServicer):
             result = await self._answer(request, "grpc-stream", timeout_s)
             return pb.ClassifyStreamResponse(request_id=result.request_id, response=result)
         except ServeError as known:
-            error = known
+            error = known.bare()
         except Exception:
             error = bug()
         return _failure(request.request_id, error)

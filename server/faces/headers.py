@@ -5,21 +5,25 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from server.errors import BadRequest
+from server.plane import DataPlane
 
 
-def timeout_s(request: web.Request) -> float | None:
-    """Of X-Request-Timeout-Ms. Raises BadRequest."""
+def schedule(request: web.Request, plane: DataPlane, face: str) -> tuple[float | None, int | None]:
+    """The timeout in seconds and the priority, where they are named. Raises BadRequest, counted."""
+    try:
+        return _timeout_s(request), whole(request.headers, "x-request-priority")
+    except BadRequest as error:
+        plane.refused(face, error)
+        raise
+
+
+def _timeout_s(request: web.Request) -> float | None:
     text = request.headers.get("x-request-timeout-ms")
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise BadRequest("x-request-timeout-ms must be a whole number of milliseconds")
     return int(text) / 1000
-
-
-def priority(request: web.Request) -> int | None:
-    """Of X-Request-Priority. Raises BadRequest."""
-    return whole(request.headers, "x-request-priority")
 
 
 def whole(given: Mapping[str, str], name: str) -> int | None:

@@ -77,8 +77,8 @@ class Models:
         try:
             outcomes = await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
+            while tasks:  # or task, error, traceback, this frame: a circle
+                tasks.pop().cancel()
         return signature.output(np.stack([o.probabilities for o in outcomes]), classes)
 
     async def _infer_one(self, image: Image, position: str, admission: Admission) -> Outcome:

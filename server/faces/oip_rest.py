@@ -81,16 +81,17 @@ class OipRest:
     async def infer(self, request: web.Request) -> web.Response:
         name, version = _model(request)
         self._models.check(name)
-        header_length, timeout_s = _header_length(request), headers.timeout_s(request)
+        timeout_s, priority = headers.schedule(request, self._plane, "oip-rest")
         with self._plane.admit(
             "oip-rest",
             timeout_s,
-            priority=headers.priority(request),
+            priority=priority,
             version=version,
             model=name,
             upload_bytes=upload_bytes(request, self._plane),
             hurried=timeout_s is not None,
         ) as admission:
+            header_length = _header_length(request)
             async with admission.in_time(self._plane.limits.request_timeout_s):
                 body = await read(request, self._plane)
             if header_length == 0:  # no JSON at all

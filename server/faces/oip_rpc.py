@@ -166,7 +166,7 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
             answer.MergeFrom(pb.ModelInferResponse(parameters=FINAL))
             return pb.ModelStreamInferResponse(infer_response=answer)
         except ServeError as known:
-            error = known
+            error = known.bare()
         except Exception:
             error = bug()
         failed = pb.ModelInferResponse(

@@ -81,10 +81,11 @@ class Rest:
         return repository.pick(request.query.get("version", ""))
 
     def _admit(self, request: web.Request) -> AbstractContextManager[Admission]:
+        timeout_s, priority = headers.schedule(request, self._plane, "rest")
         return self._plane.admit(
             "rest",
-            headers.timeout_s(request),
-            priority=headers.priority(request),
+            timeout_s,
+            priority=priority,
             version=request.query.get("version", ""),
             upload_bytes=upload_bytes(request, self._plane),
         )
@@ -118,7 +119,7 @@ class Rest:
             with self._plane.admit("rest", form=form) as admission:
                 return await self._plane.classify(image, admission, k)
         except ServeError as error:
-            return error
+            return error.bare()
 
     def _row(self, answer: Classification | ServeError, request_id: str) -> dict[str, Any]:
         if isinstance(answer, ServeError):
@@ -127,7 +128,7 @@ class Rest:
 
     def _reply(self, request: web.Request, answer: Classification | ServeError) -> web.Response:
         if isinstance(answer, ServeError):
-            raise answer
+            return _failure(request, answer)
         body = classification(answer, request[REQUEST_ID])
         return web.json_response(body, headers=_timing_headers(answer.timing))
 

@@ -41,7 +41,7 @@ async def guarded(answer: Callable[[], Awaitable[Response]], context: Any) -> Re
     try:
         return await answer()
     except ServeError as error:
-        await abort(context, error)
+        await abort(context, error.bare())
     except Exception:
         await abort(context, bug())
 

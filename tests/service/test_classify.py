@@ -1,6 +1,7 @@
 """`alexnet-classify` against a real server that answers as it is told."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clients.fake import FakeServer
-from tests.service.classifier_fake import command, on_terminal, run, telling
+from tests.service.classifier_fake import command, on_terminal, run, telling, until
 
 CLASSIFY = "clients.classify"
 
@@ -90,6 +91,41 @@ def test_a_photo_from_stdin(fake: FakeServer) -> None:
     assert "lynx" in done.stdout
 
 
+def test_a_pipe_is_read_as_stdin_is(fake: FakeServer) -> None:
+    done = run(CLASSIFY, "/dev/stdin", "--server", fake.address, stdin=b"n03")
+    assert "lynx" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("redirection", "complaint"),
+    [
+        (">/dev/full", "No space left on device"),
+        (">&-", "standard output is closed"),
+        ("<&-", "standard input is closed"),
+    ],
+)
+def test_what_can_be_neither_read_nor_written_is_one_sentence(
+    fake: FakeServer, cat: Path, redirection: str, complaint: str
+) -> None:
+    asked = command(CLASSIFY, cat, "-", "--server", fake.address)
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", *asked],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert len(done.stderr.splitlines()) == 1
+    assert complaint in done.stderr
+    assert (done.stdout, done.returncode) == ("", 1)
+
+
+def test_who_wants_no_complaints_may_close_stderr(fake: FakeServer, cat: Path) -> None:
+    asked = command(CLASSIFY, *[cat] * 30, "--server", fake.address)
+    done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *asked], stdout=subprocess.PIPE)
+    assert (done.stdout.count(b"tabby cat"), done.returncode) == (30, 0)
+
+
 def test_a_slow_answer_is_given_up(fake: FakeServer, cat: Path) -> None:
     fake.gate.clear()
     done = run(CLASSIFY, cat, "--server", fake.address, "--timeout-s", 0.2)
@@ -151,6 +187,38 @@ def test_ctrl_c_ends_quietly(fake: FakeServer, cat: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=10) == (b"", b"")
     assert process.returncode == 130
+
+
+def test_ctrl_c_ends_who_waits_for_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        command(CLASSIFY, pipe), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process, pipe.open("wb") as photo:
+        photo.write(bytes(1 << 17))  # more than a pipe holds: it is being read, to its end when
+        until(lambda: Path(f"/proc/{process.pid}/stat").read_text().split()[2] == "S")  # it sleeps
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.communicate(timeout=10) == (b"", b"")
+        finally:
+            process.kill()
+    assert process.returncode == 130
+
+
+def test_gRPC_adds_nothing_when_a_server_goes_away(fake: FakeServer, cat: Path) -> None:  # noqa: N802
+    fake.gate.clear()
+    with subprocess.Popen(
+        command(CLASSIFY, cat, "--server", fake.address, "--timeout-s", 1),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert fake.waiting.wait(20)
+        fake.__exit__()
+        _, complaint = process.communicate(timeout=20)
+    assert complaint
+    assert not re.search(r"^I\d{4} ", complaint, re.MULTILINE)
 
 
 def test_a_closed_pipe_ends_quietly(fake: FakeServer, cat: Path) -> None:

@@ -1,7 +1,5 @@
 """The client for threads against a real server that answers as it is told."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -72,6 +71,15 @@ def test_what_is_served_and_whether_it_is_ready(fake: FakeServer, client: Client
     assert client.ready()
     fake.set_ready(False)
     assert not client.ready()
+
+
+@pytest.mark.parametrize("timeout_s", [5e6, float("inf")])
+def test_one_may_wait_for_ever(client: Client, timeout_s: float) -> None:
+    assert client.classify(b"n01", timeout_s=timeout_s).attempts == 1
+    for ask in (client.classify_many, client.classify_stream):
+        assert [answer.attempts for _, answer in ask([b"n01"], timeout_s=timeout_s)] == [1]
+    assert client.model(timeout_s=timeout_s).name == "fake"
+    assert client.ready(timeout_s=timeout_s)
 
 
 def test_no_server_is_not_ready(unused_tcp_port: int) -> None:
@@ -173,6 +181,17 @@ def test_what_the_source_raises_comes_after_the_answers_before_it(client: Client
             next(answers)
 
 
+@pytest.mark.parametrize("wrong", [None, "photo.jpg", bytearray(b"n02")])
+def test_what_is_no_photo_is_said_and_ends_nothing_silently(client: Client, wrong: Any) -> None:
+    photos: list[Any] = [b"n01", wrong, b"n02"]
+    for ask in (client.classify_many, client.classify_stream):
+        for source in (photos, iter(photos)):
+            answers = ask(source)
+            assert next(answers)[0] == b"n01"
+            with pytest.raises(TypeError, match=f"bytes or a Photo, not {type(wrong).__name__}"):
+                next(answers)
+
+
 def test_who_wants_no_more_does_not_wait_for_the_source(client: Client) -> None:
     source: SimpleQueue[bytes] = SimpleQueue()
     source.put(b"n01")
@@ -185,37 +204,3 @@ def test_who_wants_no_more_does_not_wait_for_the_source(client: Client) -> None:
 def test_none_in_flight_is_refused(client: Client) -> None:
     with pytest.raises(ValueError, match="at least one photo has to be in flight, not 0"):
         next(client.classify_many([b"n01"], concurrency=0))
-
-
-def test_closing_ends_what_is_in_flight(fake: FakeServer) -> None:
-    fake.gate.clear()
-    client = Client(fake.address)
-    caught: list[ClassifyError] = []
-
-    def ask() -> None:
-        with pytest.raises(ClassifyError) as error:
-            client.classify(b"n01")
-        caught.append(error.value)
-
-    asking = Thread(target=ask)
-    asking.start()
-    assert fake.waiting.wait(20)
-    client.close()
-    asking.join()
-    assert [error.code for error in caught] == ["CANCELLED"]
-    client.close()
-    with pytest.raises(ValueError, match="the client is closed"):
-        client.classify(b"n01")
-
-
-def test_who_forgets_to_close_gets_no_complaint(fake: FakeServer) -> None:
-    program = (
-        "from clients.client import Client\n"
-        f"client = Client('{fake.address}')\n"
-        "answers = client.classify_stream([b'n01', b'n02'])\n"
-        "print(next(answers)[1].attempts)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60
-    )
-    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)

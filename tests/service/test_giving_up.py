@@ -1,8 +1,11 @@
 """Callers who no longer wait: past their deadline or gone, they never cost the engine anything."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -11,7 +14,11 @@ import pytest
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
-from tests.fakes import Fake, faking, flat
+from server import plane
+from server.admission import Admission
+from server.repository import Source
+from server.served import Served
+from tests.fakes import Fake, faking, flat, flat_costs
 from tests.uploads import uploading
 
 FIRST, LATE, LAST = 250, 100, 25
@@ -42,6 +49,17 @@ async def status_of(
 ) -> int:
     async with session.post("/v1/classify", data=flat(value), headers=headers) as response:
         return response.status
+
+
+@asynccontextmanager
+async def asking(fake: Fake) -> AsyncIterator[Any]:
+    async with grpc.aio.insecure_channel(fake.target) as channel:
+        yield pb_grpc.ClassifierStub(channel)
+
+
+def believed(served: Served, infer_ms: float) -> None:
+    """What a run of its engine is expected to take."""
+    served.costs = served.batcher._costs = served.forecast._costs = flat_costs(infer_ms)
 
 
 async def until_queued(fake: Fake, count: int) -> None:
@@ -153,3 +171,85 @@ async def test_an_upload_that_breaks_off_gives_its_place_back() -> None:
             await broken.send(stop=20)
             await fake.until_in_flight(2)
         await fake.until_in_flight(1)
+
+
+async def test_a_grpc_caller_whose_message_asks_for_more_time_than_the_servers_has_it() -> None:
+    async with faking(request_timeout_s=1.0) as fake, asking(fake) as stub:
+        believed(fake.served, infer_ms=3000)
+        with pytest.raises(grpc.aio.AioRpcError, match="the deadline was 1000 ms"):
+            await stub.Classify(pb.ClassifyRequest(image=flat(LATE)))
+        reply = await stub.Classify(pb.ClassifyRequest(image=flat(LAST), timeout_ms=60_000))
+        assert reply.predictions[0].index == 1
+        assert fake.engine.batches == [[LAST]]
+
+
+async def test_who_names_a_version_is_not_judged_by_a_slower_one() -> None:
+    async with faking() as fake, asking(fake) as stub:
+        repository, first = fake.plane.repository, fake.served
+        second = await repository._open(Source("2", Path(), (0, 0)))
+        repository._exchange({"1": first, "2": second})
+        believed(second, infer_ms=3000)
+        with pytest.raises(grpc.aio.AioRpcError, match="takes about 3001 ms here"):
+            await stub.Classify(pb.ClassifyRequest(image=flat(LATE)), timeout=2)
+        request = pb.ClassifyRequest(image=flat(LAST), version="1")
+        assert (await stub.Classify(request, timeout=2)).model.version == "1"
+        assert fake.engine.batches == [[LAST]]
+
+
+async def test_a_hopeless_grpc_caller_is_told_before_his_message_is_there() -> None:
+    async with faking() as fake, grpc.aio.insecure_channel(fake.target) as channel:
+        believed(fake.served, infer_ms=60_000)
+        method: Any = channel.stream_unary("/alexnet.v1.Classifier/Classify")
+        call = method(timeout=30)
+        with pytest.raises(grpc.aio.AioRpcError, match="takes about 60001 ms here"):
+            await asyncio.wait_for(call, 5)
+
+
+@pytest.mark.parametrize("face", ["raw", "form", "grpc", "grpc-stream", "oip"])
+async def test_what_was_refused_is_forgotten_at_once(
+    face: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the photos of all who failed lie about, counted nowhere, until the garbage is collected:
+    an error knows where it came from, and who is there must not know the error."""
+    left: list[weakref.ref[Admission]] = []
+
+    class Watched(Admission):
+        def __init__(self, *fields: Any, **more: Any):
+            super().__init__(*fields, **more)
+            left.append(weakref.ref(self))
+
+    monkeypatch.setattr(plane, "Admission", Watched)
+    async with faking() as fake, asking(fake) as stub, aiohttp.ClientSession(fake.url) as session:
+        gc.disable()
+        try:
+            reason = await refused(face, stub, session)
+            async with asyncio.timeout(2):
+                while any(each() for each in left):
+                    await asyncio.sleep(0.005)
+        finally:
+            gc.enable()
+        assert reason == "unsupported_format"
+        assert left
+
+
+async def refused(face: str, stub: Any, session: aiohttp.ClientSession) -> str:
+    """Why the server takes no text."""
+    text = b"this is no photo"
+    request = pb.ClassifyRequest(image=text)
+    if face == "grpc":
+        try:
+            await stub.Classify(request)
+        except grpc.aio.AioRpcError as error:
+            return str(dict(error.trailing_metadata() or ())["alexnet-reason"])
+    if face == "grpc-stream":
+        (answer,) = [answer async for answer in stub.ClassifyStream(iter([request]))]
+        return str(answer.failure.reason)
+    path, data, headers = "/v1/classify", aiohttp.FormData(), {}
+    data.add_field("file", text, filename="a.png")
+    if face == "oip":
+        path = "/v2/models/tiny/infer"
+        headers["inference-header-content-length"] = "0"
+    async with session.post(path, data=data if face == "form" else text, headers=headers) as reply:
+        if face == "oip":
+            return "unsupported_format" if reply.status == 415 else str(reply.status)
+        return str((await reply.json())["error"]["code"])

@@ -1,6 +1,7 @@
 """`alexnet-score` against a real server that answers as it is told."""
 
 import json
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,18 +62,53 @@ def test_a_folder_and_its_zip_hold_the_same_photos(tmp_path: Path) -> None:
         ]
 
 
-def test_a_damaged_member_of_a_zip_is_unreadable(tmp_path: Path, fake: FakeServer) -> None:
-    path = tmp_path / "damaged.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.jpg", "n01 n02")
-        archive.writestr("b.jpg", "n03")
-    path.write_bytes(path.read_bytes().replace(b"n01 n02", b"n01 n99"))
+LOCAL_HEADER_BYTES, LISTED = 30, b"PK\x01\x02"  # before each member; each in the list at the end
+METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+
+
+def unreadable(fake: FakeServer, path: Path) -> str:
+    """Why the first of two photos cannot be read; the second one can."""
     with Client(fake.address) as client:
         (_, damaged), (_, good) = client.classify_many(photos_in(path))
     assert isinstance(damaged, ClassifyError)
     assert damaged.code == "UNREADABLE"
-    assert "CRC" in damaged.message
     assert not isinstance(good, ClassifyError)
+    return damaged.message
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_damaged_member_of_a_zip_is_unreadable(
+    tmp_path: Path, fake: FakeServer, method: int
+) -> None:
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.jpg", bytes(range(256)) * 9)
+        size = archive.getinfo("a.jpg").compress_size
+        archive.writestr("b.jpg", "n03")
+    data = bytearray(path.read_bytes())
+    start = len("a.jpg") + LOCAL_HEADER_BYTES + size // 2
+    data[start : start + 9] = b"?" * 9
+    path.write_bytes(data)
+    assert unreadable(fake, path)
+
+
+def test_a_member_that_says_it_is_larger_than_its_zip_is_unreadable(
+    tmp_path: Path, fake: FakeServer
+) -> None:
+    path = zipped(tmp_path / "short.zip", {"a.jpg": "n01", "b.jpg": "n03"})
+    data = bytearray(path.read_bytes())
+    sizes = data.index(LISTED) + 20
+    data[sizes : sizes + 8] = b"\0\0\1\0" * 2
+    path.write_bytes(data)
+    assert unreadable(fake, path) == "the zip is damaged"
+
+
+def test_a_zip_without_its_list_of_members_is_told(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "damaged.zip", ANSWERS)
+    path.write_bytes(path.read_bytes().replace(LISTED, b"PKPK"))
+    done = run(SCORE, path)
+    assert f"error: {path} is damaged: Bad magic number" in done.stderr
+    assert (done.stdout, done.returncode) == ("", 2)
 
 
 def scores(*arguments: object) -> list[dict[str, object]]:
@@ -162,6 +198,7 @@ def test_concurrency_is_kept(fake: FakeServer, tmp_path: Path) -> None:
         ([__file__], "is neither a folder nor a zip"),
         ([Path(__file__).parent], "no photos in"),
         ([Path(__file__).parent, "--classes", "nowhere"], "nowhere"),
+        ([__file__, "--classes", sys.executable], f"{sys.executable} is neither a folder"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[object], complaint: str) -> None:

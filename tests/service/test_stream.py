@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
+import pytest
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
+from server.faces.classifier import Classifier
 from server.plane import STREAM_BATCHES
 from tests.conftest import ServerProcess
 from tests.fakes import Fake, faking, flat
@@ -115,6 +118,49 @@ async def test_a_sender_that_is_too_fast_is_stopped_and_memory_is_bounded() -> N
                 found += answer.response.predictions[0].index == 2
         assert found == 200
         await sending
+
+
+async def test_who_does_not_read_his_answers_is_not_read_from_either() -> None:
+    """Without the network in between, which holds some answers too."""
+    async with faking(max_batch_size=2) as fake:
+        sent = 0
+
+        async def requests() -> AsyncIterator[pb.ClassifyRequest]:
+            nonlocal sent
+            for value in range(0, 250, 5):
+                sent += 1
+                yield photo(value)
+
+        context: Any = SimpleNamespace(time_remaining=lambda: None)
+        stream = Classifier(fake.plane).ClassifyStream(requests(), context)
+        found = [await anext(stream)]
+        async with asyncio.timeout(5):
+            while fake.count("alexnet_requests_total", outcome="ok") < fake.plane.stream_window:
+                await asyncio.sleep(0.005)
+        for _ in range(20):  # others are answered: he would be read from meanwhile
+            with fake.plane.admit("test") as admission:
+                await fake.plane.classify(flat(0), admission)
+        assert fake.count("alexnet_requests_total", face="grpc-stream") == fake.plane.stream_window
+        assert sent == fake.plane.stream_window + 1
+        found += [answer async for answer in stream]
+        assert sorted(int(answer.request_id) for answer in found) == [*range(0, 250, 5)]
+
+
+@pytest.mark.parametrize("places", [1, 16])
+async def test_a_stream_leaves_half_of_the_places_to_others(places: int) -> None:
+    async with faking(max_batch_size=32, max_queue_size=places) as fake, streaming(fake) as call:
+        fake.engine.gate.clear()
+        sending = asyncio.create_task(call.write(photo(0)))
+        for value in range(1, 100):
+            await sending
+            sending = asyncio.create_task(call.write(photo(value)))
+        await fake.until_in_flight(max(1, places // 2))
+        fake.engine.gate.set()
+        await sending
+        await call.done_writing()
+        found = await answers(call)
+        assert [*found.values()] == [a for a in found.values() if a.HasField("response")]
+        assert len(found) == 100
 
 
 async def test_who_hangs_up_leaves_the_queue() -> None:

@@ -219,6 +219,8 @@ async def test_a_photo_whose_caller_left_while_it_was_decoded_is_not_queued() ->
         gone.answer.cancel()
         batcher.submit(gone)
         assert len(batcher) == 0
+        dropped = batcher._metrics.registry.get_sample_value
+        assert dropped("alexnet_dropped_total", {"reason": "cancelled"}) == 1
         engine.gate.set()
         await answered(first)
         assert engine.batches == [[250]]

@@ -1,20 +1,31 @@
 """Thousands of requests through the plane, in every mood: nothing is mixed up, nothing is lost."""
 
 import asyncio
+import gc
+import logging
 import random
+import threading
+import time
+import weakref
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from server import batcher, decode, plane
+from server.admission import Admission
 from server.errors import (
     EngineFailure,
     Expired,
     Overloaded,
     ServeError,
+    TooLarge,
     UnsupportedImage,
     WouldMiss,
 )
-from tests.fakes import Fake, faking, flat
+from tests.fakes import Fake, FakeEngine, faking, flat
+from tests.unit.test_batcher import answered, batching, job, submit
 
 REQUESTS = 3000
 PHOTOS = {value: flat(value) for value in range(0, 250, 10)}
@@ -79,3 +90,155 @@ async def test_every_answer_belongs_to_its_photo_whatever_happens_to_the_others(
         assert fake.count("alexnet_photo_bytes") == 0
         assert fake.count("alexnet_queue_photos") == 0
         assert fake.count("nv_inference_pending_request_count") == 0
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0.002)
+
+
+async def test_an_engine_that_hangs_is_not_ready_until_it_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with faking() as fake:
+        fake.engine.gate.clear()
+        stuck = asyncio.create_task(ask(fake, 50, 30.0, 1))
+        assert await asyncio.to_thread(fake.engine.started.wait, 5)
+        await until(lambda: fake.served.batcher.overdue_s > 0.05)
+        assert fake.plane.ready, "late is not hung"
+        monkeypatch.setattr(plane, "HUNG_S", 0.05)
+        assert not fake.plane.ready
+        fake.engine.gate.set()
+        assert await stuck == 2
+        assert fake.plane.ready
+        assert fake.served.batcher.overdue_s == 0
+
+
+async def test_one_of_two_engines_that_hangs_leaves_the_other_to_work() -> None:
+    other = FakeEngine()
+    async with batching(others=[other]) as (both, engine):
+        engine.gate.clear()
+        other.gate.clear()
+        submit(both, [first := job(25)])
+        await until(lambda: engine.started.is_set() or other.started.is_set())
+        assert both.overdue_s <= 0
+        submit(both, [second := job(50)])
+        await until(lambda: engine.started.is_set() and other.started.is_set())
+        await until(lambda: both.overdue_s > 0)
+        engine.gate.set()
+        other.gate.set()
+        await answered(first, second)
+
+
+async def test_an_engine_that_hangs_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(batcher, "CLOSE_S", 0.02)
+    async with faking() as fake:
+        served, closed = fake.served, list[bool]()
+        monkeypatch.setattr(fake.engine, "close", lambda: closed.append(True))
+        fake.engine.gate.clear()
+        with pytest.raises(Expired):
+            await ask(fake, 50, 0.05, 1)
+        assert fake.engine.started.is_set()
+        assert await fake.plane.drain(5)
+        await asyncio.wait_for(fake.plane.repository.close(), 5)
+        assert closed == [], "what is in use is not freed"
+        assert "engine-0 did not come back" in caplog.text
+        assert not served.batcher.close()
+        fake.engine.gate.set()
+        (lane,) = served.batcher._lanes
+        await asyncio.to_thread(lane.thread.join, 5)
+        assert served.batcher.close()
+
+
+async def test_an_upload_above_the_limit_is_refused_though_nobody_else_is_here() -> None:
+    async with faking(max_request_bytes=1000) as fake:
+        with fake.plane.admit("test", upload_bytes=1000):
+            assert fake.count("alexnet_photo_bytes") == 1000
+        with pytest.raises(TooLarge, match="has 1,001 bytes"):
+            fake.plane.admit("test", upload_bytes=1001).__enter__()
+        assert fake.count("alexnet_requests_total", face="test", outcome="too_large") == 1
+        assert fake.count("nv_inference_request_failure", reason="OTHER") == 1
+        assert fake.count("alexnet_photo_bytes") == fake.count("alexnet_requests_in_flight") == 0
+
+
+async def test_who_left_as_the_engine_came_for_him_is_counted_once() -> None:
+    async with faking(max_batch_size=1) as fake:
+        fake.engine.gate.clear()
+        first = asyncio.create_task(ask(fake, 0, 30.0, 1))
+        assert await asyncio.to_thread(fake.engine.started.wait, 5)
+        gone = asyncio.create_task(ask(fake, 50, 30.0, 1))
+        await until(lambda: len(fake.served.batcher) == 1)
+        gone.cancel()
+        fake.engine.gate.set()
+        while len(fake.served.batcher):  # it is taken before this loop turns again
+            time.sleep(0.001)
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert await first == 0
+        assert fake.engine.batches == [[0]]
+        assert fake.count("alexnet_dropped_total", reason="cancelled") == 1
+        assert fake.count("alexnet_dropped_total") == 1
+
+
+async def test_who_left_as_a_decoder_came_for_him_is_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, real = threading.Event(), decode.preprocess
+
+    def preprocess(*photo: Any) -> Any:
+        assert gate.wait(10)
+        return real(*photo)
+
+    monkeypatch.setattr(decode, "preprocess", preprocess)
+    async with faking() as fake:
+        decoder = fake.plane._decoder
+        first = [asyncio.create_task(ask(fake, 0, 30.0, 1)) for _ in range(decoder.threads)]
+        await fake.until_in_flight(len(first))
+        await until(lambda: len(decoder) == 0)
+        gone = asyncio.create_task(ask(fake, 50, 30.0, 1))
+        await until(lambda: len(decoder) == 1)
+        gone.cancel()
+        gate.set()
+        while len(decoder):
+            time.sleep(0.001)
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert await asyncio.gather(*first) == [0] * len(first)
+        assert [v for batch in fake.engine.batches for v in batch] == [0] * len(first)
+        assert fake.count("alexnet_dropped_total") == 1
+
+
+@pytest.mark.parametrize("why", [UnsupportedImage, EngineFailure, Expired, WouldMiss])
+async def test_what_failed_is_forgotten_at_once(
+    why: type[ServeError], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not when the garbage is collected: nothing of it knows itself by way of the error."""
+    caplog.set_level(logging.CRITICAL, "server.lane")  # the log would keep the traceback
+    async with faking() as fake:
+        fake.engine.fail = why is EngineFailure
+        if why is Expired:
+            fake.engine.gate.clear()
+        value, timeout_s = (-1 if why is UnsupportedImage else 50), 5.0
+        if why in (Expired, WouldMiss):
+            timeout_s = 0.05 if why is Expired else 0.0001
+
+        async def fail() -> tuple[type[ServeError], "weakref.ref[Admission]"]:
+            try:
+                with fake.plane.admit("test", timeout_s) as admission:
+                    left = weakref.ref(admission)
+                    image = PHOTOS[value] if value >= 0 else b"no photo"
+                    await fake.plane.classify(image, admission)
+            except ServeError as error:
+                return type(error), left
+            pytest.fail("it was answered")
+
+        gc.disable()
+        try:
+            error, left = await fail()
+            await until(lambda: left() is None)
+        finally:
+            gc.enable()
+        assert error is why

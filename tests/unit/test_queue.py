@@ -102,3 +102,15 @@ async def test_who_would_be_served_before_a_newcomer_is_who_pop_gives_before_it(
         for level in range(1, levels + 1):
             count = [sum(each.level == level for each in group) for group in (ahead, before)]
             assert abs(count[0] - count[1]) <= max(1, SHARE ** (newcomer.level - level))
+
+
+async def test_the_first_deadline_of_all_levels_is_known_whoever_is_next() -> None:
+    queue = FairQueue(3)
+    for each in (job(9.0, 1), job(2.0, 2), job(5.0, 2), job(7.0, 3)):
+        queue.push(each)
+    found = []
+    while queue:
+        found.append((queue.earliest, queue.pop().level))
+    assert found == [(2.0, 1), (2.0, 2), (5.0, 2), (7.0, 3)]
+    with pytest.raises(ValueError, match="empty"):
+        _ = queue.earliest

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -231,3 +232,59 @@ async def test_a_version_that_failed_and_went_away_leaves_the_index(tmp_path: Pa
         (tmp_path / "2").rename(tmp_path / "bad")
         await found.load()
         assert found.index() == [Entry("1", "READY")]
+
+
+async def test_a_version_that_was_seen_half_copied_is_served_once_it_is_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its manifest came first, and stays as it is: what follows is what makes the difference."""
+    async with repository(tmp_path, v1="a") as (repo, _):
+        polling = asyncio.create_task(repo.poll(0.01))
+        tiny_bundle().write(tmp_path / "whole")
+        (tmp_path / "2").mkdir()
+        for name in ("manifest.json", "golden.npz", "card.md", "labels.tsv", "model.fake"):
+            caplog.clear()
+            shutil.copy2(tmp_path / "whole" / name, tmp_path / "2")
+            async with asyncio.timeout(5):
+                while "not served" not in caplog.text and served(repo) != {"2": "1"}:
+                    await asyncio.sleep(0.01)
+            if name == "manifest.json":
+                assert served(repo) == {"1": "a"}
+        assert served(repo) == {"2": "1"}
+        polling.cancel()
+
+
+async def test_who_was_opened_and_given_up_again_is_no_news_to_the_metrics(tmp_path: Path) -> None:
+    async with repository(tmp_path, "all", v1="a") as (repo, versions):
+
+        def told() -> dict[tuple[str, ...], float]:
+            """By build or stage, and version."""
+            return {
+                (labels.get("build") or labels["stage"], labels["version"]): sample.value
+                for family in versions._metrics.registry.collect()
+                for sample in family.samples
+                if sample.name in ("alexnet_model_info", "alexnet_costmodel_drift_ratio")
+                for labels in [sample.labels]
+            }
+
+        repo.pick("1").forecast.pace = 3.0
+        before = told()
+        assert before == {
+            ("a", "1"): 1, ("decode", "1"): 1, ("infer", "1"): 1, ("pace", "1"): 3,
+        }  # fmt: skip
+        versions.add("1", "b")
+        versions.add("2", "bad")
+        with pytest.raises(BundleError):
+            await repo.load()
+        assert versions.opened == ["1", "1"]
+        assert told() == before
+        versions.add("2", "c")
+        await repo.load()
+        await asyncio.gather(*repo._closing)
+        after = told()
+        assert (after["a", "1"], after["b", "1"], after["c", "2"]) == (0, 1, 1)
+        assert (after["pace", "1"], after["pace", "2"]) == (1, 1)
+        versions.add("3", "d")
+        await repo.load()
+        after |= told()
+        assert (after["a", "1"], after["b", "1"], after["c", "2"], after["d", "3"]) == (0, 1, 1, 1)

@@ -1,0 +1,90 @@
+"""Many photos in one upload: they go through the same door as all others."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.fakes import faking, flat
+from tests.uploads import uploading
+
+MULTIPART = "multipart/form-data; boundary=x"
+
+
+def form(*values: int) -> bytes:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="%d.png"\r\n\r\n%s\r\n'
+    return b"".join(head % (value, flat(value)) for value in values) + b"--x--\r\n"
+
+
+def found(files: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    return [(file["status"], file["predictions"][0]["index"]) for file in files]
+
+
+async def test_a_form_that_is_uploaded_while_its_version_is_exchanged_is_answered() -> None:
+    async with faking(max_batch_size=1) as fake:
+        before, repository = fake.served, fake.plane.repository
+        async with uploading(fake.url, form(25, 75, 200), MULTIPART) as upload:
+            await upload.send(stop=-20)
+            await fake.until_in_flight(1)
+            repository._marks = {}  # as if its file had changed
+            await repository.load()
+            (closing,) = repository._closing
+            assert fake.served is not before
+            fake.engine.gate.clear()
+            await upload.send(start=-20)
+            assert await asyncio.to_thread(fake.engine.started.wait, 5)
+            assert not closing.done()
+            fake.engine.gate.set()
+            assert found((await upload.reply()).json["files"]) == [(200, 1), (200, 3), (200, 8)]
+        await asyncio.wait_for(closing, 5)
+
+
+async def test_a_form_of_more_photos_than_there_are_places_is_answered() -> None:
+    async with (
+        faking(max_batch_size=32, max_queue_size=16) as fake,
+        uploading(fake.url, form(*[50] * 30), MULTIPART) as upload,
+    ):
+        fake.engine.gate.clear()
+        await upload.send()
+        await fake.until_in_flight(1 + fake.plane.share)  # the form, and its photos
+        async with aiohttp.ClientSession(fake.url) as session:
+            other = asyncio.create_task(session.post("/v1/classify", data=flat(225)))
+            await fake.until_in_flight(2 + fake.plane.share)  # there is room for others
+            fake.engine.gate.set()
+            assert (await other).status == 200
+        assert found((await upload.reply()).json["files"]) == [(200, 2)] * 30
+        assert fake.count("alexnet_requests_total", outcome="overloaded") == 0
+
+
+async def test_a_form_of_two_photos_finds_the_only_place_there_is() -> None:
+    async with (
+        faking(max_queue_size=1) as fake,
+        uploading(fake.url, form(50, 75), MULTIPART) as upload,
+    ):
+        await upload.send()
+        assert found((await upload.reply()).json["files"]) == [(200, 2), (200, 3)]
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("?nope=1", {}),
+        ("?top_k=many", {}),
+        ("?top_k=99", {}),
+        ("", {"x-request-priority": "9"}),
+    ],
+)
+@pytest.mark.parametrize("multipart", [False, True], ids=["raw", "form"])
+async def test_a_wrong_option_is_counted(
+    query: str, headers: dict[str, str], multipart: bool
+) -> None:
+    async with faking() as fake, aiohttp.ClientSession(fake.url) as session:
+        body, kind = (form(50), MULTIPART) if multipart else (flat(50), "image/png")
+        headers = {"content-type": kind, **headers}
+        async with session.post(f"/v1/classify{query}", data=body, headers=headers) as response:
+            assert response.status == 400
+            assert (await response.json())["error"]["code"] == "invalid_argument"
+        outcomes = fake.count("alexnet_requests_total", face="rest", outcome="invalid_argument")
+        assert outcomes == 1
+        assert fake.count("alexnet_photo_bytes") == 0
