@@ -150,19 +150,22 @@ async def test_a_second_signal_ends_it_at_once(
     assert "Traceback" not in log
 
 
-def test_sigterm_before_it_is_ready_ends_it_at_once(starter: str) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_before_it_is_ready_ends_it_at_once(starter: str, workers: str) -> None:
     """Without a cache it measures for seconds before it is."""
     flags = [text for pair in FREE_PORTS.items() for text in pair]
+    asked = ["--model", starter, "--cache-dir", "", "--workers", workers, *flags]
     process = subprocess.Popen(
-        [sys.executable, "-m", "server", "--model", starter, "--cache-dir", "", *flags],
+        [sys.executable, "-m", "server", *asked],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
     assert "engine " in process.stderr.readline()
     process.terminate()
-    printed, log = process.communicate(timeout=10)
+    printed, log = process.communicate(timeout=10)  # the log ends when all processes have
     assert (process.returncode, printed) == (0, "")
-    assert log.splitlines()[-1].endswith("stopped before it was ready")
+    assert "stopped before it was ready" in log
+    assert "Traceback" not in log
 
 
 def refused(*flags: str, log_level: str = "info") -> str:

@@ -8,6 +8,7 @@ import pytest
 from server.calibration import calibrated
 from server.costmodel import CostModel
 from server.model import Model
+from server.opener import _folder
 from tests.fakes import FakeEngine, tiny_bundle
 
 
@@ -103,3 +104,15 @@ def test_a_folder_that_is_none_costs_only_the_time_to_measure(
     assert [opened(folder), opened(folder)] == [1, 2]
     assert "cannot be used" in caplog.text
     assert "not kept for the next start" in caplog.text
+
+
+def test_a_user_without_a_home_keeps_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert _folder("~/.cache/alexnet") is None
+    assert "~/.cache/alexnet is nowhere" in caplog.text
+    assert _folder("") is None
