@@ -110,10 +110,12 @@ class Repository:
             there = {source.version for source in found}
             self._failures = {v: why for v, why in self._failures.items() if v in there}
             self._unloaded = False
+            before = self._served
             self._exchange(
                 {s.version: opened.get(s.version) or self._served[s.version] for s in wanted}
             )
-            log.info("served: %s", ", ".join(map(_describe, self.served)))
+            if self._served != before:
+                log.info("served: %s", ", ".join(map(_describe, self.served)))
 
     async def unload(self) -> None:
         """Serves no version until the next load."""
