@@ -5,13 +5,14 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from alexnet.manifest import BundleError
 from server import cpus
 from server.banner import banner
 from server.config import Config
@@ -49,8 +50,11 @@ def registry() -> CollectorRegistry:
 
 
 @asynccontextmanager
-async def serving(config: Config, seat: Seat | None = None) -> AsyncIterator[Server]:
-    """A server that is ready inside the block and has answered everybody after it.
+async def serving(
+    config: Config, seat: Seat | None = None, listening: Callable[[], object] = lambda: None
+) -> AsyncIterator[Server]:
+    """A server that is ready inside the block and has answered everybody after it; `listening` is
+    called before anybody can connect.
 
     Raises BundleError for a model that cannot be served, OSError for a port that is taken.
     """
@@ -68,13 +72,14 @@ async def serving(config: Config, seat: Seat | None = None) -> AsyncIterator[Ser
     rpc = RpcFace(plane, config.host, config.grpc_port, control, seat)
     polling = None
     try:
-        await _load(repository, seat)
+        await _load(repository, await served_by_others(seat) if seat else None)
         if config.poll_s:
             polling = asyncio.create_task(repository.poll(config.poll_s), name="poll")
+        listening()
         await rpc.start()
         await http.start()
-        if seat:  # versions may have been exchanged before the others could reach this one
-            await _load(repository, seat)
+        if seat:
+            await _catch_up(repository, seat)
         yield Server(plane, http, rpc, decode_threads)
         await _drain(plane, rpc, config)
     finally:
@@ -86,9 +91,18 @@ async def serving(config: Config, seat: Seat | None = None) -> AsyncIterator[Ser
         await asyncio.to_thread(decoder.close)
 
 
-async def _load(repository: Repository, seat: Seat | None) -> None:
+async def _catch_up(repository: Repository, seat: Seat) -> None:
+    """Versions may have been exchanged before the others could reach this one."""
+    others = await served_by_others(seat)
+    try:
+        if others is not None:
+            await _load(repository, others)
+    except (BundleError, OSError) as error:
+        log.error("what the others serve is not served here: %s", error)
+
+
+async def _load(repository: Repository, others: list[str] | None) -> None:
     """What the other workers serve, if there are any: it may be nothing, by request."""
-    others = await served_by_others(seat) if seat else None
     if others != [] or not repository.name:
         await repository.load(others or None)
     if others == []:
@@ -133,8 +147,7 @@ async def run(config: Config, seat: Seat | None = None) -> None:
     gc.freeze()
     stop = stop_event()
     abandoning = asyncio.create_task(_abandon(stop))
-    async with serving(config, seat) as server:
-        abandoning.cancel()
+    async with serving(config, seat, abandoning.cancel) as server:
         metrics_port = config.metrics_port if seat else server.http.metrics_port
         ports = server.http.http_port, server.rpc.port, metrics_port
         served = server.plane.repository.served

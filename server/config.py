@@ -131,11 +131,9 @@ class Config:
         lambda value: 1 <= value <= 256, "lie between 1 and 256",
     )  # fmt: skip
     engine_threads: int = _option(
-        0,
-        "speed",
-        "threads of an engine on the CPU; 0 is one for each CPU of the worker",
+        0, "speed", "threads of an engine on the CPU; 0 is one for each CPU of the worker",
         *_THREADS,
-    )
+    )  # fmt: skip
     decode_threads: int = _option(
         0, "speed", "threads that decode photos; 0 is one for each CPU of the worker", *_THREADS
     )

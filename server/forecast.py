@@ -13,11 +13,9 @@ from server.decode import Decoder
 from server.errors import WouldMiss
 from server.job import Job
 from server.margin import Margin
+from server.trial import Trial
 
 PACE_WEIGHT = 0.1
-# Who comes after nobody was admitted for so long is tried, whatever is expected: the cost model may
-# be that of a busy moment, and learns from nothing but work.
-TRIAL_S = 1.0
 
 
 class Forecast:
@@ -28,7 +26,7 @@ class Forecast:
         self._max_batch = policy.max_batch_size
         # Of each level: the lower ones wait for the higher, which need not know of it.
         self._margins = [Margin() for _ in range(policy.priority_levels)]
-        self._refusing_since: float | None = None
+        self._trials = [Trial() for _ in range(policy.priority_levels)]
         self.pace = 1.0
         """Seconds that pass for each second of the cost model, while photos wait."""
         self._last = 0.0
@@ -37,8 +35,9 @@ class Forecast:
     def settled(self, job: Job) -> None:
         """Compares the answer, or the moment when the caller gave up, with what was expected."""
         now, margin = time.monotonic(), self._margins[job.level - 1]
-        margin.saw(now - job.expected)
-        if job.trial and now <= job.deadline:
+        if not job.trial:
+            margin.saw(now - job.expected)
+        elif now <= job.deadline:
             margin.halve()
 
     def backlog_s(self) -> float:
@@ -56,23 +55,23 @@ class Forecast:
         """
         job.decode_s = 0.0 if job.crop is not None else self._costs.decode_s(job.header)
         job.expected, after = self._expected(job.level, job.deadline, job.decode_s)
-        margin_s = self._margins[job.level - 1].of(job.deadline - job.arrived)
-        if job.expected + margin_s > job.deadline:
-            if not self._trial():
-                raise self._too_late(
-                    job.arrived, job.deadline, job.expected + margin_s, job.decode_s
-                )
-            job.trial = True
+        now, trial = time.monotonic(), self._trials[job.level - 1]
+        latest = job.expected + self._margins[job.level - 1].of(job.deadline - job.arrived)
+        if latest > job.deadline:
+            job.trial = job.deadline > now and trial.due(job.deadline - job.start, now)
+            if not job.trial:
+                raise self._too_late(job.start, job.deadline, latest, job.decode_s)
         if after:
             self._keep_promises(job, after)
-        self._refusing_since = None
+        trial.admitted()
 
     def check(self, level: int, start: float, deadline: float) -> None:
         """Raises WouldMiss when a photo that is still to be uploaded would have no chance."""
         decode_s = self._costs.decode_s(None)
         expected, _ = self._expected(level, deadline, decode_s)
         latest = expected + self._margins[level - 1].of(deadline - start)
-        if latest > deadline and not self._trial():
+        passes = self._trials[level - 1].passes
+        if latest > deadline and not passes(deadline - start, time.monotonic()):
             raise self._too_late(start, deadline, latest, decode_s)
 
     def _expected(self, level: int, deadline: float, decode_s: float) -> tuple[float, list[Job]]:
@@ -101,12 +100,6 @@ class Forecast:
             self.pace += PACE_WEIGHT * (ratio - self.pace)
         self._last, self._was_busy = now, len(self._decoder) + len(self._batcher) > 0
 
-    def _trial(self) -> bool:
-        now = time.monotonic()
-        if self._refusing_since is None:
-            self._refusing_since = now
-        return now - self._refusing_since > TRIAL_S
-
     def _too_late(self, start: float, deadline: float, latest: float, decode_s: float) -> WouldMiss:
         timeout_ms = round((deadline - start) * 1000)
         least = decode_s + self._costs.infer_s(1)
@@ -126,7 +119,8 @@ class Forecast:
         infer_s = self._costs.infer_s(most) / most / self._batcher.parallel
         share = max(infer_s, newcomer.decode_s / self._decoder.threads)
         delay = self.pace * share
-        if any(j.expected + delay > j.deadline for j in after if j.level <= newcomer.level):
+        ours = (j for j in after if j.level <= newcomer.level)
+        if any(j.expected <= j.deadline < j.expected + delay for j in ours):  # and not broken yet
             raise WouldMiss(
                 "photos that were accepted before would be late: try again later",
                 retry_after_s=jittered(self.backlog_s()),

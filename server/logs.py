@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
@@ -49,11 +50,17 @@ def configure(level: str, json_lines: bool, process: str = "") -> None:
     logging.captureWarnings(True)
 
 
-def calm(logger: logging.Logger, kind: type[BaseException], line: str) -> None:
+def calm(
+    logger: logging.Logger,
+    kind: type[BaseException],
+    line: str,
+    which: Callable[[BaseException], bool] = lambda error: True,
+) -> None:
     """Makes an error that is the sender's fault one quiet line: no traceback, no flooded log."""
 
     def quiet(record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], kind):
+        error = record.exc_info and record.exc_info[1]
+        if isinstance(error, kind) and which(error):
             record.levelno, record.levelname = logging.INFO, "INFO"
             record.msg, record.args, record.exc_info = line, (), None
         return True

@@ -118,7 +118,7 @@ class DataPlane:
         version that is not served. A photo of a `form` that was admitted shares its deadline,
         and a stopping server still takes it.
         """
-        start = time.monotonic()
+        start = form.start if form else time.monotonic()
         try:
             self._check_place(form)
             served = form.served if form else self.repository.pick(version)
@@ -133,6 +133,8 @@ class DataPlane:
             with self.hold(), served.in_use():
                 if form:
                     admission.deadline, admission.level = form.deadline, form.level
+                    if time.monotonic() >= form.deadline:
+                        raise Expired("the form's deadline passed before it was this photo's turn")
                 else:
                     admission.deadline = start + self._timeout(timeout_s)
                     admission.level = self._level(priority)

@@ -11,11 +11,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.bundle import MANIFEST
-from alexnet.manifest import BundleError
+from alexnet.manifest import BundleError, Manifest
 from server.errors import NotFound, NotReady
 from server.policy import VersionPolicy
 from server.served import Served
@@ -200,9 +201,14 @@ def sources(path: Path) -> list[Source]:
 
 
 def _mark(path: Path) -> tuple[int, int]:
-    """Times and sizes of all its files, added up: one that is still being copied differs."""
-    files = [path, *path.iterdir()] if path.is_dir() else [path]
-    status = [file.stat() for file in files]
+    """Times and sizes of its files, added up: one that is still being copied differs."""
+    files = [path]
+    if path.is_dir():
+        files = [path / MANIFEST]
+        with suppress(BundleError, OSError, ValueError):  # opening it will say so
+            manifest = Manifest.from_json(files[0].read_text())
+            files += [path / entry.file for entry in manifest.entries]
+    status = [file.stat() for file in files if file.exists()]
     return sum(s.st_mtime_ns for s in status), sum(s.st_size for s in status)
 
 

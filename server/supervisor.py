@@ -62,7 +62,7 @@ async def run(config: Config) -> None:
             starting.cancel()
         except WorkerFailed as error:
             (code,) = error.args
-            if code < 0:  # it had no time to say why
+            if code <= 0:  # it has not said why
                 raise OSError(f"a worker ended {_reason(code)} before it was ready") from None
             raise SystemExit(code) from None
         finally:

@@ -90,7 +90,7 @@ SERVER_LAYERS = [
     {"server.forecast"},
     {"server.batcher", "server.decode"},
     {"server.lane", "server.queue"},
-    {"server.job", "server.margin"},
+    {"server.job", "server.margin", "server.trial"},
     {"server.calibration"},
     {"server.model"},
     {"server.engines.choice"},

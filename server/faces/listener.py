@@ -1,5 +1,6 @@
 """An HTTP listener: its routes, on a port or a socket, and its start and stop."""
 
+import errno
 import logging
 from pathlib import Path
 
@@ -14,7 +15,12 @@ KEEPALIVE_S = 75.0
 _log = logging.getLogger(__name__)
 logs.calm(_log, HttpProcessingError, "malformed HTTP was answered 400")
 # asyncio tries again and again, a traceback each time.
-logs.calm(logging.getLogger("asyncio"), OSError, "no connection can be accepted: too many are open")
+logs.calm(
+    logging.getLogger("asyncio"),
+    OSError,
+    "no connection can be accepted: too many are open",
+    lambda error: getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE),
+)
 # Which versions run here is nobody's business; aiohttp says it where no handler is asked.
 web_response.SERVER_SOFTWARE = "alexnet-server"
 

@@ -152,8 +152,7 @@ async def _tell(folder: Path, path: str) -> None:
                 status, text = await _ask(socket, "POST", path, LOAD_S)
             except (aiohttp.ClientError, OSError) as error:
                 if last:
-                    stem = socket.stem
-                    log.warning("worker %s was not there to be told %s: %s", stem, path, error)
+                    log.warning("worker %s was not there for %s: %s", socket.stem, path, error)
                 continue
             if status == 409:
                 raise BundleError(text)

@@ -57,6 +57,35 @@ async def test_a_form_of_more_photos_than_there_are_places_is_answered() -> None
         assert fake.count("alexnet_requests_total", outcome="overloaded") == 0
 
 
+async def test_photos_that_waited_for_a_place_have_the_forms_clock() -> None:
+    """What comes after the form's deadline expires, and says so."""
+    timeout = {"X_Request_Timeout_Ms": "400"}
+    async with (
+        faking(max_batch_size=1, max_queue_size=2) as fake,
+        uploading(fake.url, form(50, 75, 100), MULTIPART, **timeout) as upload,
+    ):
+        fake.engine.gate.clear()
+        await upload.send()
+        files = (await upload.reply()).json["files"]
+        fake.engine.gate.set()
+        assert [file["status"] for file in files] == [504] * 3
+        assert {file["error"]["code"] for file in files} == {"expired"}
+        assert "form's deadline" in files[-1]["error"]["message"]
+        assert "after 4" in files[0]["error"]["message"]  # hundred milliseconds and a few
+
+
+async def test_the_time_of_a_photo_is_that_of_its_form() -> None:
+    async with (
+        faking(max_batch_size=1, max_queue_size=2) as fake,
+        uploading(fake.url, form(50, 75), MULTIPART) as upload,
+    ):
+        await upload.send(stop=-20)
+        await asyncio.sleep(0.05)
+        await upload.send(start=-20)
+        files = (await upload.reply()).json["files"]
+        assert all(file["timing_ms"]["total"] > 50 for file in files)
+
+
 async def test_a_form_of_two_photos_finds_the_only_place_there_is() -> None:
     async with (
         faking(max_queue_size=1) as fake,

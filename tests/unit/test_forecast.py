@@ -1,26 +1,20 @@
 """Who is admitted, on a clock that the test turns and in queues that nobody serves."""
 
-import asyncio
-import threading
-import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from alexnet.spec import Preprocess
 from server import forecast
 from server.batcher import BatchPolicy
-from server.costmodel import CostModel
-from server.decode import Decoder
-from server.errors import Expired, ServeError, WouldMiss
-from server.forecast import TRIAL_S, Forecast
+from server.errors import WouldMiss
+from server.forecast import Forecast
 from server.job import Job
-from server.metrics import Metrics
 from server.queue import FairQueue
-from tests.fakes import SIDE, faking, flat, flat_costs
-from tests.unit.test_batcher import answered, batching, crop, hold, job, submit
+from server.trial import EVERY_S as TRIAL_S
+from tests.fakes import SIDE, flat_costs
+from tests.unit.test_batcher import crop
 
 SPEC = Preprocess(SIDE, SIDE)
 
@@ -130,15 +124,47 @@ async def test_an_admission_in_between_starts_the_time_of_refusals_again(desk: D
 
 async def test_who_may_upload_is_who_would_be_admitted(desk: Desk) -> None:
     found = []
-    for in_s in (0.5, 5.0, 1.9, 2.1, 0.5, 0.1, 1.0, 0.5, 0.5, 5.0, 0.1, 0.1, 0.1):
+    for in_s in (0.5, 5.0, 1.9, 2.1, 0.5, 0.5, 0.5, 0.5, 5.0, 0.5, 0.5, 0.5, 0.5):
         asking = desk.photo(in_s)
         may = desk.lets_in(asking)
-        assert desk.lets_in(asking) == may, "asking twice changes nothing"
         assert desk.admits(asking) == may
         found.append((may, asking.trial))
         desk.forecast.settled(asking)
         desk.now += 0.4 * TRIAL_S
     assert set(found) == {(False, False), (True, False), (True, True)}
+
+
+async def test_each_level_is_tried_for_itself(desk: Desk) -> None:
+    """Those of another who are admitted teach nothing about it."""
+    for _ in range(200):
+        late = desk.job(60.0, level=2)
+        late.expected = desk.now - 3.0
+        desk.forecast.settled(late)
+    admitted = 0
+    for _ in range(20):
+        desk.now += TRIAL_S
+        assert desk.admits(desk.job(5.0, level=1))
+        low = desk.job(1.5, level=2)
+        admitted += desk.admits(low)
+        if low.trial:
+            desk.forecast.settled(low)
+    assert admitted >= 10
+
+
+async def test_whose_deadline_has_passed_is_not_tried(desk: Desk) -> None:
+    assert not desk.admits(desk.job(0.5))
+    desk.now += 1.01 * TRIAL_S
+    dead = desk.job(0.5)
+    dead.deadline = desk.now
+    assert not desk.admits(dead)
+    assert desk.admits(desk.job(0.5))
+
+
+async def test_a_promise_that_is_broken_already_refuses_nobody(desk: Desk) -> None:
+    waiting = desk.promised(60.0, level=2)
+    assert desk.admits(desk.job(50.0, level=1))
+    assert waiting.expected > waiting.deadline
+    assert desk.admits(desk.job(50.0, level=2))
 
 
 @pytest.mark.parametrize(("took_s", "trials"), [(1.0, 4), (2.0, 10)])
@@ -202,75 +228,3 @@ async def test_what_made_one_level_late_is_no_margin_of_another(desk: Desk) -> N
         assert desk.admits(desk.job(1.5, level))
     with pytest.raises(WouldMiss, match="may take 3000 ms now; the deadline was 2500 ms"):
         desk.forecast.check(2, desk.now, desk.now + 2.5)
-
-
-async def test_a_calibration_of_a_busy_moment_is_unlearnt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says 60 ms, and nobody here waits longer than 50; in truth it takes next to nothing."""
-    monkeypatch.setattr(forecast, "TRIAL_S", 0.02)
-    async with faking() as fake:
-        served = fake.served
-        costs = CostModel({1: 60.0, 64: 60.0}, {"JPEG": (0.1, 0.0)})
-        served.costs = served.batcher._costs = served.forecast._costs = costs
-        for lane in served.batcher._lanes:
-            lane._costs = costs
-
-        async def ask() -> bool:
-            try:
-                with fake.plane.admit("test", 0.05) as admission:
-                    return bool(await fake.plane.classify(flat(50), admission))
-            except ServeError:
-                return False
-
-        assert not await ask()
-        async with asyncio.timeout(10):
-            while not all([await ask() for _ in range(5)]):
-                await asyncio.sleep(0.005)
-        assert costs.drift["infer"] < 50 / 60
-
-
-@pytest.mark.parametrize(
-    ("in_s", "trial", "error"), [(30, False, WouldMiss), (30, True, None), (-1, True, Expired)]
-)
-async def test_a_decoder_takes_a_trial_until_its_deadline_has_passed(
-    in_s: float, trial: bool, error: type[ServeError] | None
-) -> None:
-    decoder = Decoder(1, 1_000_000, 1, Metrics(CollectorRegistry()))
-    decoded = threading.Event()
-    now = time.monotonic()
-    asking = Job(now, now + in_s, image=flat(50), decode_s=60.0, trial=trial)
-    decoder.submit(asking, SPEC, lambda job: decoded.set())
-    if error:
-        with pytest.raises(error):
-            await asyncio.wait_for(asking.answer, 5)
-    else:
-        assert await asyncio.to_thread(decoded.wait, 5)
-    assert (asking.photo is None) == (error is not None)
-    await asyncio.to_thread(decoder.close)
-
-
-@pytest.mark.parametrize(
-    ("in_s", "trial", "error"), [(30, False, WouldMiss), (30, True, None), (-1, True, Expired)]
-)
-async def test_the_engine_takes_a_trial_until_its_deadline_has_passed(
-    in_s: float, trial: bool, error: type[ServeError] | None
-) -> None:
-    async with batching(costs=flat_costs(infer_ms=60_000)) as (batcher, engine):
-        first = await hold(batcher, engine)
-        asking = job(50, in_s)
-        asking.trial = trial
-        submit(batcher, [asking])
-        engine.gate.set()
-        _, result = await answered(first, asking)
-        assert isinstance(result, error) if error else result.probabilities.argmax() == 2
-        assert engine.batches == [[250]] + ([] if error else [[50]])
-
-
-async def test_company_does_not_cost_a_trial_its_run() -> None:
-    async with batching(costs=flat_costs(infer_ms=60_000)) as (batcher, engine):
-        first = await hold(batcher, engine)
-        asking = job(50, 30)
-        asking.trial = True
-        others = submit(batcher, [asking, job(75), job(100)])
-        engine.gate.set()
-        _, result, *_ = await answered(first, *others)
-        assert not isinstance(result, Exception), result

@@ -1,5 +1,6 @@
 """The log: one line a record, the request's id, the traceback, and nothing on stdout."""
 
+import errno
 import json
 import logging
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from server import logs
+from server.faces import listener
 
 log = logging.getLogger("server.test")
 
@@ -94,6 +96,25 @@ def test_what_is_less_severe_than_the_level_is_not_logged(
     log.info("quiet")
     log.warning("loud")
     assert [entry["message"] for entry in json_lines(capsys)] == ["loud"]
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "info"),
+        (FileNotFoundError(errno.ENOENT, "No such file"), "error"),
+        (TimeoutError(), "error"),
+    ],
+)
+def test_asyncios_complaint_of_too_many_connections_is_one_line_and_no_other_is(
+    error: OSError, level: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert listener.KEEPALIVE_S  # whoever listens has calmed it
+    logs.configure("info", json_lines=True)
+    logging.getLogger("asyncio").error("what asyncio says", exc_info=error)
+    (entry,) = json_lines(capsys)
+    assert entry["level"] == level
+    assert ("traceback" in entry) is (level == "error")
 
 
 def test_warnings_of_libraries_are_log_lines(capsys: pytest.CaptureFixture[str]) -> None:

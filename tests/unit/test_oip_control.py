@@ -1,5 +1,6 @@
 """Who may load and unload, and how long and how urgent a request is."""
 
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +28,7 @@ class FakeRepository:
     def index(self) -> list[Entry]:
         return [Entry("1", "READY"), Entry("2", "UNAVAILABLE", "not loaded")]
 
-    async def load(self) -> None:
+    async def load(self, only: Collection[str] | None = None) -> None:
         if self.broken:
             raise BundleError(self.broken)
         self.calls.append("load")

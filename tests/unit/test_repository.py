@@ -288,3 +288,11 @@ async def test_who_was_opened_and_given_up_again_is_no_news_to_the_metrics(tmp_p
         await repo.load()
         after |= told()
         assert (after["a", "1"], after["b", "1"], after["c", "2"], after["d", "3"]) == (0, 1, 1, 1)
+
+
+async def test_what_else_lies_in_a_bundles_folder_is_nobodys_business(tmp_path: Path) -> None:
+    async with repository(tmp_path, v1="a") as (found, versions):
+        (tmp_path / "1" / ".#labels.txt").symlink_to("nobody@nowhere")
+        (tmp_path / "1" / "notes.log").write_text("looked at it\n")
+        await found.load()
+        assert versions.opened == ["1"]

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from alexnet.manifest import BundleError
-from server import cpus
+from server import app, cpus
 from server.config import Config
 from server.faces import oip_metadata
 from server.faces.listener import Listener
@@ -196,7 +196,7 @@ async def test_a_worker_that_is_not_there_is_passed_over(
     await crew.together.load()
     assert crew.calls[2] == ["load"]
     warned = [record.getMessage().partition(":")[0] for record in caplog.records]
-    assert warned == [f"worker {number} was not there to be told /load" for number in (0, 1)]
+    assert warned == [f"worker {number} was not there for /load" for number in (0, 1)]
 
 
 async def test_who_takes_a_place_while_the_others_are_told_is_told_too(crew: Crew) -> None:
@@ -217,6 +217,18 @@ async def test_who_takes_a_place_asks_another_than_itself_what_to_serve(crew: Cr
     assert await served_by_others(seat) is None
     await crew.listen(1, web.get("/served", saying('["1", "2"]')))
     assert await served_by_others(seat) == ["1", "2"]
+
+
+async def test_versions_that_cannot_be_caught_up_with_end_nobody(
+    crew: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine: Any = FakeRepository()
+    await app._catch_up(mine, Seat(crew.folder, 0))
+    assert mine.calls == [], "nobody is there to catch up with"
+    await crew.listen(1, web.get("/served", saying('["2"]')))
+    mine.broken = "version 2 is damaged"
+    await app._catch_up(mine, Seat(crew.folder, 0))
+    assert "what the others serve is not served here: version 2 is damaged" in caplog.text
 
 
 async def test_who_says_nothing_hangs_and_who_is_not_there_does_not(crew: Crew) -> None:
