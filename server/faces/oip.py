@@ -89,8 +89,8 @@ class Signature:
             return list(self._photos(tensor, count))
         return list(self._crops(tensor, count))
 
-    def whole(self, body: bytes) -> Input:
-        """A tensor without its description: one photo, or pixels one after the other."""
+    def described(self, body: bytes) -> Input:
+        """The tensor of a body that is nothing else: one photo, or pixels one after the other."""
         if self.datatype == "BYTES":
             return Input(self.input, self.datatype, (1,), elements=[body])
         count = len(body) // prod(self.dims)

@@ -95,7 +95,7 @@ class OipRest:
             async with admission.in_time(self._plane.limits.request_timeout_s):
                 body = await read(request, self._plane)
             if header_length == 0:  # no JSON at all
-                question = oip_json.raw(signature_of(admission.served, name).whole(body))
+                question = oip_json.raw(signature_of(admission.served, name).described(body))
             else:
                 question = oip_json.read(body, header_length)
             self._models.schedule(question.parameters, timeout_s, admission)

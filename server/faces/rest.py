@@ -99,8 +99,12 @@ class Rest:
         places = asyncio.Semaphore(self._plane.share)
 
         async def answer(image: bytes) -> Classification | ServeError:
-            async with places:
-                return await self._answer(image, admission, k)
+            try:
+                async with places:
+                    with self._plane.admit("rest", form=admission) as photo:
+                        return await self._plane.classify(image, photo, k)
+            except ServeError as error:
+                return error.bare()
 
         with self._plane.hold(), admission.served.in_use():
             answers = await asyncio.gather(*(answer(file.image) for file in files))
@@ -111,15 +115,6 @@ class Rest:
             for file, answer in zip(files, answers, strict=True)
         ]
         return web.json_response({"files": rows, "request_id": request[REQUEST_ID]})
-
-    async def _answer(
-        self, image: bytes, form: Admission, k: int | None
-    ) -> Classification | ServeError:
-        try:
-            with self._plane.admit("rest", form=form) as admission:
-                return await self._plane.classify(image, admission, k)
-        except ServeError as error:
-            return error.bare()
 
     def _row(self, answer: Classification | ServeError, request_id: str) -> dict[str, Any]:
         if isinstance(answer, ServeError):
