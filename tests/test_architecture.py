@@ -79,6 +79,7 @@ SERVER_LAYERS = [
     {"server.faces.oip_metadata"},
     {"server.faces.oip_model"},
     {"server.faces.oip"},
+    {"server.faces.streaming"},
     {"server.faces.replies", "server.faces.request_id", "server.faces.status"},
     {"server.faces.body", "server.faces.form", "server.faces.handlers", "server.faces.headers"},
     {"server.faces.listener"},

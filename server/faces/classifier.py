@@ -12,7 +12,8 @@ from protos import classifier_pb2_grpc as pb_grpc
 from server import logs
 from server.errors import BadRequest, Expired, ServeError
 from server.faces.request_id import checked_request_id
-from server.faces.status import CODES, bug, guarded, streaming
+from server.faces.status import CODES, caught, guarded
+from server.faces.streaming import streaming
 from server.plane import Classification, DataPlane
 from server.served import Served
 from server.statistics import Timing
@@ -104,15 +105,10 @@ class Classifier(pb_grpc.ClassifierServicer):
         self, request: pb.ClassifyRequest, ends: float | None
     ) -> pb.ClassifyStreamResponse:
         timeout_s = None if ends is None else ends - time.monotonic()
-        error: ServeError
-        try:
-            result = await self._answer(request, "grpc-stream", timeout_s)
-            return pb.ClassifyStreamResponse(request_id=result.request_id, response=result)
-        except ServeError as known:
-            error = known.bare()
-        except Exception:
-            error = bug()
-        return _failure(request.request_id, error)
+        result = await caught(self._answer(request, "grpc-stream", timeout_s))
+        if isinstance(result, ServeError):
+            return _failure(request.request_id, result)
+        return pb.ClassifyStreamResponse(request_id=result.request_id, response=result)
 
 
 def _failure(request_id: str, error: ServeError) -> pb.ClassifyStreamResponse:

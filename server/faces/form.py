@@ -3,12 +3,7 @@
 import warnings
 from typing import NamedTuple
 
-from aiohttp import (
-    BadContentDispositionHeader,
-    BadContentDispositionParam,
-    BodyPartReader,
-    web,
-)
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, BodyPartReader, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from server.errors import BadRequest, TooLarge

@@ -17,7 +17,8 @@ from server.errors import BadRequest, NotFound, ServeError
 from server.faces import oip_metadata
 from server.faces.oip import Input, Requested, clipped, refuse_shared_memory
 from server.faces.oip_control import RepositoryControl
-from server.faces.status import bug, guarded, streaming
+from server.faces.status import caught, guarded
+from server.faces.streaming import streaming
 from server.faces.workers import Alone
 from server.plane import DataPlane
 
@@ -160,20 +161,15 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
         self, request: pb.ModelInferRequest, ends: float | None
     ) -> pb.ModelStreamInferResponse:
         timeout_s = None if ends is None else ends - time.monotonic()
-        error: ServeError
-        try:
-            answer = await self._answer(request, "oip-grpc-stream", timeout_s)
+        answer = await caught(self._answer(request, "oip-grpc-stream", timeout_s))
+        if not isinstance(answer, ServeError):
             answer.MergeFrom(pb.ModelInferResponse(parameters=FINAL))
             return pb.ModelStreamInferResponse(infer_response=answer)
-        except ServeError as known:
-            error = known.bare()
-        except Exception:
-            error = bug()
         failed = pb.ModelInferResponse(
             model_name=request.model_name, model_version=request.model_version, id=request.id,
             parameters=FINAL,
         )  # fmt: skip
-        return pb.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
+        return pb.ModelStreamInferResponse(error_message=str(answer), infer_response=failed)
 
 
 async def _unreadable() -> pb.ModelStreamInferResponse:

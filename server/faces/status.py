@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any, NoReturn, TypeVar
 
@@ -13,7 +12,6 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from server.errors import ServeError
-from server.plane import DataPlane
 
 log = logging.getLogger(__name__)
 
@@ -38,30 +36,20 @@ Response = TypeVar("Response")
 
 async def guarded(answer: Callable[[], Awaitable[Response]], context: Any) -> Response:
     """The answer, or the call aborted: with what a ServeError says, or with "internal error"."""
+    result = await caught(answer())
+    if isinstance(result, ServeError):
+        await abort(context, result)
+    return result
+
+
+async def caught(answer: Awaitable[Response]) -> Response | ServeError:
+    """The answer, or what it failed with."""
     try:
-        return await answer()
+        return await answer
     except ServeError as error:
-        await abort(context, error.bare())
+        return error.bare()
     except Exception:
-        await abort(context, bug())
-
-
-@asynccontextmanager
-async def streaming(
-    plane: DataPlane, context: Any, read: Callable[[], Coroutine[None, None, None]]
-) -> AsyncIterator[None]:
-    """A stream's place, and its requests being read while the block answers them."""
-    try:
-        place = plane.stream()
-    except ServeError as error:
-        await abort(context, error)
-    with place:
-        reader = asyncio.create_task(read())
-        try:
-            yield
-        finally:  # who hangs up leaves the queues
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+        return bug()
 
 
 def bug() -> ServeError:
