@@ -70,8 +70,8 @@ async def lone(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
 async def overload(
     photos: Sequence[bytes], seconds: float, protocol: str, apart: bool
 ) -> dict[str, Any]:
-    """The peak of the curve, then three times that, then with a third of the callers leaving.
-    `apart` gives the server one core and the generator another."""
+    """The peak of the curve and three times that, in turns; the same with a third of the callers
+    leaving. `apart` gives the server one core and the generator another."""
     cores = os.sched_getaffinity(0)
     if apart:
         os.sched_setaffinity(0, {max(cores)})
@@ -92,19 +92,26 @@ async def _overload(
         curve.append(await measured(server, photos, load, protocol))
         rate *= 1.2
     best = max(curve, key=lambda point: point.goodput_per_s)
-    knee = Load(rate=best.offered_per_s, seconds=seconds / 4, timeout_s=TIMEOUT_S)
+    knee = Load(rate=best.offered_per_s, seconds=seconds / ROUNDS / 2, timeout_s=TIMEOUT_S)
     memory: list[int] = []
-    found: dict[str, Any] = {"curve": [asdict(point) for point in curve]}
-    # The machine's speed wanders: the peak is taken before and after each flood.
+    floods: dict[str, list[dict[str, Any]]] = {"stay": [], "a third leaves": []}
+    # The machine's speed wanders: each flood is compared with the peaks before and after it.
     peaks = [(await measured(server, photos, knee, protocol)).goodput_per_s]
-    for name, cancel in (("three times the peak", 0.0), ("a third leaves", 1 / 3)):
-        load = Load(rate=3 * peaks[-1], seconds=seconds, timeout_s=TIMEOUT_S, cancel=cancel)
+    for turn in range(2 * ROUNDS):
+        name, cancel = ("a third leaves", 1 / 3) if turn % 2 else ("stay", 0.0)
+        rate, length = 3 * peaks[-1], seconds / ROUNDS
+        load = Load(rate=rate, seconds=length, timeout_s=TIMEOUT_S, cancel=cancel)
         watcher = asyncio.create_task(_watch(server, memory))
         flood = await measured(server, photos, load, protocol)
         watcher.cancel()
         peaks.append((await measured(server, photos, knee, protocol)).goodput_per_s)
-        found[name] = _judged(flood, sum(peaks[-2:]) / 2)
-    return {"peak_per_s": peaks, **found, "memory_mb": memory}
+        floods[name].append(_judged(flood, sum(peaks[-2:]) / 2))
+    ratios = {name: median(f["goodput_of_peak"] for f in turns) for name, turns in floods.items()}
+    curve_rows = [asdict(point) for point in curve]
+    return {
+        "goodput_of_peak": ratios, "peak_per_s": peaks, "memory_mb": memory, **floods,
+        "curve": curve_rows,
+    }  # fmt: skip
 
 
 def _judged(point: Point, peak: float) -> dict[str, Any]:

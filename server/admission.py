@@ -1,7 +1,6 @@
 """The right to one request's worth of work."""
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,7 +31,7 @@ class Admission:
     """Of the photos that were answered."""
 
     @asynccontextmanager
-    async def in_time(self, most_s: float = math.inf) -> AsyncIterator[None]:
+    async def in_time(self, most_s: float) -> AsyncIterator[None]:
         """Raises Expired when the block has not ended at the deadline, or `most_s` after the start:
         a trickle must not hold the place for as long as the caller likes."""
         end = min(self.deadline, self.start + most_s)
@@ -40,5 +39,4 @@ class Admission:
             async with asyncio.timeout(end - time.monotonic()):
                 yield
         except TimeoutError:
-            spent = round((time.monotonic() - self.start) * 1000)
-            raise Expired(f"the deadline passed after {spent} ms") from None
+            raise Expired.after(self.start) from None

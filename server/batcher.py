@@ -63,7 +63,8 @@ class Batcher:
         self._policy, self._costs, self._metrics = policy, costs, metrics
         self._coming = coming
         self._waiting = FairQueue(policy.priority_levels)
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._closed = False
         self._since = 0.0
         """When somebody began to wait; a time of time.monotonic."""
@@ -105,7 +106,7 @@ class Batcher:
 
     def submit(self, job: Job) -> None:
         """From any thread. The answer or a ServeError comes to `job.answer`."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 job.loop.call_soon_threadsafe(job.answer.cancel)
             elif job.answer.done():
@@ -118,17 +119,17 @@ class Batcher:
 
     def remove(self, job: Job) -> bool:
         """Takes the job out of the queue; False when it is not, or no longer, in it."""
-        with self._changed:
+        with self._lock:
             return self._waiting.remove(job)
 
     def around(self, level: int, deadline: float) -> tuple[list[Job], list[Job]]:
-        with self._changed:
+        with self._lock:
             return self._waiting.around(level, deadline)
 
     def close(self) -> bool:
         """Ends after the run under way; who waits then is cancelled. See DataPlane.drain.
         False when an engine does not come back."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             left = [self._waiting.pop() for _ in range(len(self._waiting))]
             self._changed.notify_all()
@@ -144,7 +145,7 @@ class Batcher:
 
     def _take(self, lane: Lane) -> list[Job] | None:
         """See Lane."""
-        with self._changed:
+        with self._lock:
             free = time.monotonic()
             while not (lane.busy or self._closed):
                 rest_s = self._rest_s(lane)

@@ -15,13 +15,7 @@ from alexnet.preprocess import (
 )
 from alexnet.spec import Preprocess
 from server import cpus
-from server.errors import (
-    BadImage,
-    Expired,
-    TooLarge,
-    UnsupportedImage,
-    WouldMiss,
-)
+from server.errors import BadImage, Expired, TooLarge, UnsupportedImage, WouldMiss
 from server.job import Job
 from server.metrics import Metrics
 from server.queue import FairQueue
@@ -38,7 +32,8 @@ class Decoder:
         self._max_pixels, self._metrics = max_pixels, metrics
         self._waiting = FairQueue(priority_levels)
         self._next: dict[Job, tuple[Preprocess, Forward]] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._closed = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"decode-{i}", daemon=True)
@@ -60,7 +55,7 @@ class Decoder:
 
         BadImage, UnsupportedImage, TooLarge, Expired or WouldMiss come to `job.answer` instead.
         """
-        with self._changed:
+        with self._lock:
             self._waiting.push(job)
             self._next[job] = spec, forward
             self._changed.notify()
@@ -74,17 +69,17 @@ class Decoder:
 
     def remove(self, job: Job) -> bool:
         """Takes the job out of the queue; False when it is not, or no longer, in it."""
-        with self._changed:
+        with self._lock:
             self._next.pop(job, None)
             return self._waiting.remove(job)
 
     def around(self, level: int, deadline: float) -> tuple[list[Job], list[Job]]:
-        with self._changed:
+        with self._lock:
             return self._waiting.around(level, deadline)
 
     def close(self) -> None:
         """Ends after the photos under way; who waits then is cancelled."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             left = [self._waiting.pop() for _ in range(len(self._waiting))]
             self._changed.notify_all()
@@ -96,7 +91,7 @@ class Decoder:
     def _serve(self) -> None:
         cpus.yield_to_others(cpus.DECODER)
         while True:
-            with self._changed:
+            with self._lock:
                 while not self._waiting and not self._closed:
                     self._changed.wait()
                 if self._closed:

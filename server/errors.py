@@ -17,6 +17,7 @@ Anything else is a bug: logged with its traceback and answered "internal error".
 error code in JSON and the label in metrics; each face maps it to its protocol in one table.
 """
 
+import time
 from typing import Self
 
 
@@ -53,6 +54,11 @@ class NotFound(ServeError):
 
 class Expired(ServeError):
     reason = "expired"
+
+    @classmethod
+    def after(cls, start: float) -> Self:
+        """`start` is a time of time.monotonic."""
+        return cls(f"the deadline passed after {(time.monotonic() - start) * 1000:.0f} ms")
 
 
 class WouldMiss(ServeError):

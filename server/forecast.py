@@ -82,7 +82,7 @@ class Forecast:
         queued, queued_after = self._batcher.around(level, deadline)
         after = decoding_after + queued_after
         full, rest = divmod(len(decoding) + len(queued), most)
-        ahead_s = sum(job.decode_s for job in decoding) / self._decoder.threads
+        ahead_s = sum([job.decode_s for job in decoding]) / self._decoder.threads
         decoded = self.pace * ahead_s + decode_s
         running = max(0.0, self._batcher.busy_until - now)
         free = running + self.pace * full * costs.infer_s(most) / self._batcher.parallel

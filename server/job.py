@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from alexnet.header import Header
 from alexnet.preprocess import Photo
+from server.errors import Expired
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,16 @@ class Job:
     def fail(self, error: Exception) -> None:
         """From any thread; nothing happens when it is settled."""
         self.loop.call_soon_threadsafe(self._fail, error)
+
+    def expire(self) -> None:
+        """To be called on the loop, when the deadline has passed."""
+        self._fail(Expired.after(self.start))
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more; an error in it has a traceback with frames that
+        have the job: a circle."""
+        self.answer = self.loop.create_future()
+        self.answer.cancel()
 
     def _fail(self, error: Exception) -> None:
         if not self.answer.done():

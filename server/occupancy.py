@@ -1,27 +1,24 @@
 """How many are inside something, and a way to wait until nobody is."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class Occupancy:
+    """`with occupancy:` is inside; any number may be, one within the other too."""
+
     def __init__(self) -> None:
         self.count = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._emptied = asyncio.Event()
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         self.count += 1
-        self._empty.clear()
-        try:
-            yield
-        finally:
-            self.count -= 1
-            if self.count == 0:
-                self._empty.set()
+
+    def __exit__(self, *exception: object) -> None:
+        self.count -= 1
+        if self.count == 0:
+            self._emptied.set()
 
     async def empty(self) -> None:
         while self.count:
-            await self._empty.wait()
+            self._emptied.clear()
+            await self._emptied.wait()

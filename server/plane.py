@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.header import read_header
-from alexnet.labels import Label
-from alexnet.postprocess import top_k
+from alexnet.postprocess import Ranked, top_k
 from alexnet.preprocess import Photo, decoded_bytes
 from server.admission import Admission
 from server.decode import Decoder
@@ -52,15 +51,8 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    index: int
-    label: Label
-    probability: float
-
-
-@dataclass(frozen=True)
 class Classification:
-    predictions: list[Prediction]
+    predictions: list[Ranked]
     photo: Photo
     timing: Timing
     served: Served
@@ -173,11 +165,11 @@ class DataPlane:
                 f"all {self.limits.max_queue_size} streams are taken; try again later",
                 retry_after_s=jittered(1.0),
             )
-        return self._streams.inside()
+        return self._streams
 
     def hold(self) -> AbstractContextManager[None]:
         """A place for what was admitted already: the drain waits for it, nothing is counted."""
-        return self._in_flight.inside()
+        return self._in_flight
 
     async def infer(self, source: bytes | NDArray[np.uint8], admission: Admission) -> Outcome:
         """A photo, or the crop of one: (crop, crop, 3). Raises a ServeError; nothing else is the
@@ -196,8 +188,7 @@ class DataPlane:
         else:
             job.crop = source
         served.forecast.admit(job)
-        async with admission.in_time():
-            outcome = await served.infer(job)
+        outcome = await served.infer(job)
         admission.timings.append(outcome.timing)
         return outcome
 
@@ -208,11 +199,7 @@ class DataPlane:
         served = admission.served
         k = checked_k(k, served.model.classes)
         outcome = await self.infer(image, admission)
-        labels = served.model.bundle.labels
-        predictions = [
-            Prediction(r.index, labels[r.index], r.probability)
-            for r in top_k(outcome.probabilities, k)
-        ]
+        predictions = top_k(outcome.probabilities, k)
         assert outcome.photo is not None  # it was one
         return Classification(predictions, outcome.photo, outcome.timing, served)
 
@@ -233,9 +220,7 @@ class DataPlane:
     def _check_place(self, form: Admission | None) -> None:
         if self.state is State.STOPPING and form is None:
             raise NotReady("the server is stopping")
-        others = self._in_flight.count - (
-            form is not None
-        )  # the form's own place is for its photos
+        others = self._in_flight.count - (form is not None)  # its own place is for its photos
         if others >= self.limits.max_queue_size:
             backlog_s = max((s.forecast.backlog_s() for s in self.repository.served), default=0)
             raise Overloaded(

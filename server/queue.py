@@ -78,14 +78,14 @@ class FairQueue:
         if not self._places:
             return [], []
         lane = level - 1
-        mine = bisect_right(self._lanes[lane], deadline, key=lambda entry: entry[0])
+        # Whoever has the same deadline came before: the order of arrival is never infinite.
+        mine = bisect_right(self._lanes[lane], (deadline, math.inf))
         before: list[Job] = []
         after: list[Job] = []
         for i, waiting in enumerate(self._lanes):
             first = mine
-            if (
-                i != lane
-            ):  # as many as their share of the time until it is served; higher ones first
+            if i != lane:
+                # As many as their share of the time until it is served; higher ones first.
                 theirs = (mine + 1) * self._weights[i] / self._weights[lane]
                 first = math.floor(theirs) if i < lane else math.ceil(theirs) - 1
             before += [job for _, _, job in waiting[:first]]

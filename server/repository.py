@@ -74,7 +74,10 @@ class Repository:
                     f"version {version[:20]!r} of {self.name} is not served: {known} are"
                 )
             return self._served[version]
-        return self._served[self._policy.pick(list(self._served), random.random())]
+        names = list(self._served)
+        if len(names) > 1:
+            return self._served[self._policy.pick(names, random.random())]
+        return self._served[names[0]]
 
     def index(self) -> list[Entry]:
         """Every version that is there, served or not."""

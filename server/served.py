@@ -62,7 +62,7 @@ class Served:
 
     def in_use(self) -> AbstractContextManager[None]:
         """Who is inside keeps it from being closed."""
-        return self._users.inside()
+        return self._users
 
     async def infer(self, job: Job) -> Outcome:
         """A job with an image or a crop, which the forecast has admitted. Raises a ServeError;
@@ -72,18 +72,19 @@ class Served:
         else:
             job.decode_started = job.decoded = job.arrived
             self.batcher.submit(job)
+        timer = job.loop.call_at(job.deadline, job.expire)
         try:
             inferred = await job.answer
             self.forecast.settled(job)
-        except ServeError:
-            job.answer = job.loop.create_future()  # or job, error, traceback, this frame: a circle
-            raise
-        except asyncio.CancelledError:
+        except (ServeError, asyncio.CancelledError):
             if time.monotonic() >= job.deadline:
                 self.forecast.settled(job)
             if self._decoder.remove(job) or self.batcher.remove(job):
                 self._metrics.left(job.deadline)
+            job.abandon()
             raise
+        finally:
+            timer.cancel()
         timing = Timing(
             decode=job.decoded - job.decode_started,
             queue=job.decode_started - job.arrived + (job.infer_started - job.decoded),

@@ -123,12 +123,13 @@ def _failure(request_id: str, error: ServeError) -> pb.ClassifyStreamResponse:
 
 def response(result: Classification, request_id: str) -> pb.ClassifyResponse:
     photo, served = result.photo, result.served
+    labels = served.model.bundle.labels
     return pb.ClassifyResponse(
         predictions=[
             pb.Prediction(
                 index=p.index,
-                synset=p.label.synset,
-                label=p.label.name,
+                synset=labels[p.index].synset,
+                label=labels[p.index].name,
                 probability=p.probability,
             )
             for p in result.predictions

@@ -35,12 +35,13 @@ def failure(error: ServeError, request_id: str) -> dict[str, Any]:
 
 def classification(result: Classification, request_id: str) -> dict[str, Any]:
     photo, timing, served = result.photo, result.timing, result.served
+    labels = served.model.bundle.labels
     return {
         "predictions": [
             {
                 "index": p.index,
-                "synset": p.label.synset,
-                "label": p.label.name,
+                "synset": labels[p.index].synset,
+                "label": labels[p.index].name,
                 "probability": round(p.probability, 6),
             }
             for p in result.predictions
