@@ -67,14 +67,17 @@ class Lane:
 
     def _serve(self) -> None:
         cpus.yield_to_others(cpus.ENGINE)
-        while True:
-            batch = self._take(self)
-            if batch:
-                self._begin(batch)
-            if self._under_way and (not batch or len(self._under_way) == self._engine.depth):
-                self._finish(self._under_way.popleft())
-            if batch is None and not self._under_way:
-                return
+        while self._turn():
+            pass  # and no local holds the last batch while the next is waited for
+
+    def _turn(self) -> bool:
+        """False after the last."""
+        batch = self._take(self)
+        if batch:
+            self._begin(batch)
+        if self._under_way and (not batch or len(self._under_way) == self._engine.depth):
+            self._finish(self._under_way.popleft())
+        return batch is not None or self.busy
 
     def _begin(self, jobs: list[Job]) -> None:
         begun = time.monotonic()

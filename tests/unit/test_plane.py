@@ -24,6 +24,7 @@ from server.errors import (
     UnsupportedImage,
     WouldMiss,
 )
+from server.job import Job
 from tests.fakes import Fake, FakeEngine, faking, flat
 from tests.unit.test_batcher import answered, batching, job, submit
 
@@ -209,6 +210,53 @@ async def test_who_left_as_a_decoder_came_for_him_is_counted_once(
         assert await asyncio.gather(*first) == [0] * len(first)
         assert [v for batch in fake.engine.batches for v in batch] == [0] * len(first)
         assert fake.count("alexnet_dropped_total") == 1
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_who_is_lost_while_a_decoder_has_his_photo_never_reaches_the_engine(
+    patient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, gate, real = threading.Event(), threading.Event(), decode.preprocess
+
+    def preprocess(*photo: Any) -> Any:
+        taken.set()
+        assert gate.wait(10)
+        return real(*photo)
+
+    monkeypatch.setattr(decode, "preprocess", preprocess)
+    async with faking() as fake:
+        margin = fake.served.forecast._margins[0]
+        lost = asyncio.create_task(ask(fake, 50, 30.0 if patient else 0.1, 1))
+        assert await asyncio.to_thread(taken.wait, 5)
+        if patient:
+            lost.cancel()
+        with pytest.raises(asyncio.CancelledError if patient else Expired):
+            await lost
+        assert (margin.of(10.0) > 0) is not patient, "who waited to the end says how late it is"
+        gate.set()
+        await until(lambda: fake.count("alexnet_dropped_total"))
+        assert await ask(fake, 100, 30.0, 1) == 4
+        assert fake.engine.batches == [[100]]
+
+
+async def test_what_was_answered_is_forgotten_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at its deadline."""
+    jobs: list[weakref.ref[Job]] = []
+
+    class Seen(Job):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            jobs.append(weakref.ref(self))
+
+    monkeypatch.setattr(plane, "Job", Seen)
+    async with faking() as fake:
+        gc.disable()
+        try:
+            assert await ask(fake, 50, 30.0, 1) == 2
+            await until(lambda: all(job() is None for job in jobs))
+        finally:
+            gc.enable()
+        assert len(jobs) == 1
 
 
 @pytest.mark.parametrize("why", [UnsupportedImage, EngineFailure, Expired, WouldMiss])
