@@ -65,9 +65,11 @@ async def lone(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
     async with serving() as server:
         point = await measured(server, photos, Load(concurrency=1, seconds=seconds))
         address = server.http.removeprefix("http://")
-        bare = await asyncio.to_thread(ask_alone, address, photos, seconds)
+        with Steal() as steal:
+            bare = await asyncio.to_thread(ask_alone, address, photos, seconds)
     return {
-        "socket": bare, "latency_ms": point.latency_ms, "overhead_ms": point.overhead_ms,
+        "stolen": round(steal.share, 4), "socket": bare,
+        "latency_ms": point.latency_ms, "overhead_ms": point.overhead_ms,
         "decode_ms": point.server_ms["decode"], "infer_ms": point.server_ms["infer"],
     }  # fmt: skip
 

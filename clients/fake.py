@@ -80,7 +80,7 @@ class FakeServer(ClassifierServicer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends all calls as a server does that goes away: UNAVAILABLE."""
+        """Ends all calls as a server does that goes away: UNAVAILABLE, or CANCELLED."""
         self._server.stop(None)
         self.gate.set()
         self._server.wait_for_termination()

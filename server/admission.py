@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from server.errors import Expired
 from server.served import Served
 from server.statistics import Timing
+
+Body = TypeVar("Body")
 
 
 @dataclass
@@ -30,13 +32,12 @@ class Admission:
     timings: list[Timing] = field(default_factory=list)
     """Of the photos that were answered."""
 
-    @asynccontextmanager
-    async def in_time(self, most_s: float) -> AsyncIterator[None]:
-        """Raises Expired when the block has not ended at the deadline, or `most_s` after the start:
-        a trickle must not hold the place for as long as the caller likes."""
+    async def in_time(self, body: Awaitable[Body], most_s: float) -> Body:
+        """Raises Expired when it is not here at the deadline, or `most_s` after the start: a
+        trickle must not hold the place for as long as the caller likes."""
         end = min(self.deadline, self.start + most_s)
         try:
             async with asyncio.timeout(end - time.monotonic()):
-                yield
+                return await body
         except TimeoutError:
             raise Expired.after(self.start) from None

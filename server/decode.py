@@ -29,6 +29,7 @@ class Decoder:
     """Takes jobs in the order of the queue and hands each on, decoded."""
 
     def __init__(self, threads: int, max_pixels: int, priority_levels: int, metrics: Metrics):
+        self.threads = threads
         self._max_pixels, self._metrics = max_pixels, metrics
         self._waiting = FairQueue(priority_levels)
         self._next: dict[Job, tuple[Preprocess, Forward]] = {}
@@ -41,10 +42,6 @@ class Decoder:
         ]
         for thread in self._threads:
             thread.start()
-
-    @property
-    def threads(self) -> int:
-        return len(self._threads)
 
     def __len__(self) -> int:
         """Photos waiting for a thread."""

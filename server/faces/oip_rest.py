@@ -92,8 +92,8 @@ class OipRest:
             hurried=timeout_s is not None,
         ) as admission:
             header_length = _header_length(request)
-            async with admission.in_time(self._plane.limits.request_timeout_s):
-                body = await read(request, self._plane)
+            most_s = self._plane.limits.request_timeout_s
+            body = await admission.in_time(read(request, self._plane), most_s)
             if header_length == 0:  # no JSON at all
                 question = oip_json.raw(signature_of(admission.served, name).described(body))
             else:

@@ -56,8 +56,8 @@ class Rest:
             return await self._classify_form(request)
         with self._admit(request) as admission:
             k = _top_k(request)
-            async with admission.in_time(self._plane.limits.request_timeout_s):
-                image = await read(request, self._plane)
+            most_s = self._plane.limits.request_timeout_s
+            image = await admission.in_time(read(request, self._plane), most_s)
             result = await self._plane.classify(image, admission, k)
         return self._reply(request, result)
 
@@ -94,8 +94,9 @@ class Rest:
         """Many photos of the form at once, so that they share batches; each has its own status."""
         with self._admit(request) as admission:
             k = _top_k(request)
-            async with admission.in_time(self._plane.limits.request_timeout_s):
-                files = await uploads(request, self._plane.limits.max_request_bytes)
+            limits = self._plane.limits
+            body = uploads(request, limits.max_request_bytes)
+            files = await admission.in_time(body, limits.request_timeout_s)
         places = asyncio.Semaphore(self._plane.share)
 
         async def answer(image: bytes) -> Classification | ServeError:

@@ -134,8 +134,10 @@ async def test_cancellations_reach_the_server() -> None:
     ):
         point = await run_point(sender, load)
         async with asyncio.timeout(5):  # a deadline cancels the call in the server as well
-            while server.cancelled < point.requests:
+            # On a slow machine a call may have ended before it was begun there.
+            while server.cancelled < (begun := len(server.requests) - WARM_UP_REQUESTS):
                 await asyncio.sleep(0.005)
+    assert begun > point.requests / 2
     assert point.outcomes.keys() == {"cancelled", "late"}
     assert 0.2 < point.share("cancelled") < 0.8
 
