@@ -58,6 +58,10 @@ async def test_every_answer_belongs_to_its_photo_whatever_happens_to_the_others(
             elif dice.random() < 0.05:
                 fake.engine.gate.set()
             fake.engine.fail = dice.random() < 0.1
+            if len(tasks) % 300 == 0:  # a slow machine catches up, and there is room again
+                fake.engine.fail = False
+                fake.engine.gate.set()
+                await asyncio.wait(tasks, timeout=60)
             for _ in range(dice.randrange(4)):
                 await asyncio.sleep(0)
         fake.engine.fail = False
