@@ -49,8 +49,6 @@ class Score:
     seconds: float = 0.0
     total_ms: list[float] = field(default_factory=list)
     model: str = ""
-    missed: str = ""
-    """A class that was not among the five answers for its photo."""
 
     @property
     def photos(self) -> int:
@@ -59,10 +57,7 @@ class Score:
     def add(self, group: str, answer: Classification) -> None:
         synsets = [p.synset for p in answer.predictions]
         self.top1 += synsets[:1] == [group]
-        if group in synsets[:5]:
-            self.top5 += 1
-        else:
-            self.missed = group
+        self.top5 += group in synsets[:5]
         self.total_ms.append(answer.timing.total_ms)
         self.model = f"{answer.model.name} {answer.model.build or answer.model.version}"
 
@@ -170,7 +165,6 @@ def _total(scores: list[Score]) -> Score:
         seconds=sum(s.seconds for s in scores),
         total_ms=[ms for s in scores for ms in s.total_ms],
         model=", ".join(sorted({s.model for s in scores if s.model})),
-        missed=next((s.missed for s in scores if s.missed), ""),
     )
 
 
@@ -206,11 +200,7 @@ def _say_what_was_scored(total: Score, address: str, classes: Path | None) -> No
         left_out = f"left out: {total.left_out:,} of {found:,} photos"
         say(f"{left_out}, of classes that are not in {classes}", sys.stdout)
     if total.photos and not total.top5:
-        say(
-            f"no photo's class was among its answers; {total.missed!r} is one: is that a synset, "
-            "the name of the photo's folder? see --help",
-            sys.stdout,
-        )
+        say("not one right: is each photo in a folder that has its synset for a name?", sys.stdout)
 
 
 def _classes(source: Path) -> set[str]:

@@ -7,6 +7,7 @@ names and in its units, so that existing dashboards and autoscaling rules go on 
 import time
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 
 from prometheus_client import (
     CollectorRegistry,
@@ -81,7 +82,8 @@ class Metrics:
             "alexnet_queue_photos", "Photos waiting, by what they wait for.", ("stage",),
             registry=registry,
         )  # fmt: skip
-        self._hot: dict[tuple[str, str], tuple[Counter, dict[str, Histogram]]] = {}
+        # Looking labels up costs more than counting.
+        self._requests, self._seconds = cache(self.requests.labels), cache(self.seconds.labels)
         self._triton = TritonCounters()
         registry.register(self._triton)
 
@@ -120,14 +122,10 @@ class Metrics:
                 self.drift.remove(stage, version)
 
     def answered(self, face: str, version: str, timings: Sequence[Timing]) -> None:
-        if (face, version) not in self._hot:  # looking labels up costs more than counting
-            stages = {stage: self.seconds.labels(stage, version) for stage in STAGES}
-            self._hot[face, version] = self.requests.labels(face, "ok", version), stages
-        requests, stages = self._hot[face, version]
-        requests.inc()
-        for stage, histogram in stages.items():
+        self._requests(face, "ok", version).inc()
+        for stage in STAGES:
             for timing in timings:
-                histogram.observe(getattr(timing, stage))
+                self._seconds(stage, version).observe(getattr(timing, stage))
 
     def left(self, deadline: float) -> None:
         """Somebody left a queue, cancelled or at his deadline, a time of time.monotonic."""
@@ -135,7 +133,7 @@ class Metrics:
         self.dropped.labels(reason).inc()
 
     def failed(self, face: str, reason: str, version: str) -> None:
-        self.requests.labels(face, reason, version).inc()
+        self._requests(face, reason, version).inc()
 
 
 # Our reasons in Triton's words; any other is OTHER.

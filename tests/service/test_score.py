@@ -182,7 +182,7 @@ def test_photos_without_a_class_are_told(fake: FakeServer, tmp_path: Path) -> No
     source = folder(tmp_path / "n01", {"ILSVRC_a.jpg": "n01", "ILSVRC_b.jpg": "n02"})
     done = run(SCORE, source, "--server", fake.address)
     assert done.stdout.splitlines()[1].split()[1:4] == ["2", "0.0%", "0.0%"]
-    assert "'ILSVRC' is one: is that a synset" in done.stdout
+    assert "not one right: is each photo in a folder that has its synset" in done.stdout
     assert done.returncode == 0
 
 
