@@ -42,22 +42,23 @@ class Opener:
 
     async def open(self, source: Source) -> Served:
         """Raises BundleError."""
-        # In threads of their own, for their niceness; those of the engine inherit it.
-        bundle = await _in_thread(cpus.LOADER, lambda: Bundle.open(source.path))
-        model, costs = await _in_thread(cpus.DECODER, lambda: self._prove(bundle))
+        serving = self.repository.served if self.repository else []
+        # Threads of their own, for niceness; the engine's inherit it. At a start 19 took minutes.
+        nice = cpus.LOADER if serving else 0
+        bundle = await _in_thread(nice, lambda: Bundle.open(source.path))
+        model, costs = await _in_thread(cpus.DECODER, lambda: self._prove(bundle, serving))
         return Served(
             source.version, model, costs, self._decoder, self._policy, self._metrics,
             lambda: self._gpus.serving(source.version, model.engines),
         )  # fmt: skip
 
-    def _prove(self, bundle: Bundle) -> tuple[Model, CostModel]:
+    def _prove(self, bundle: Bundle, serving: list[Served]) -> tuple[Model, CostModel]:
         config = self._config
         folder = _folder(config.cache_dir)
         wanted = Wanted(
             config.engine, config.precision, numbers(config.devices),
             config.engine_threads or cpus.available(), config.max_batch_size, folder,
         )  # fmt: skip
-        serving = self.repository.served if self.repository else []
         model = load(bundle, wanted, gently=bool(serving))
         for other in serving:
             if other.model.precision == model.precision:

@@ -44,7 +44,7 @@ class ServerProcess:
         return match[1]
 
 
-def start_server(*flags: str, timeout_s: float = 60.0) -> ServerProcess:
+def start_server(*flags: str, timeout_s: float = 120.0) -> ServerProcess:
     """Starts the server and waits for its banner, which it prints when it is ready."""
     ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
     process = subprocess.Popen(
@@ -60,7 +60,8 @@ def start_server(*flags: str, timeout_s: float = 60.0) -> ServerProcess:
         if "curl" in line:
             break
     else:
-        pytest.fail(f"the server did not start: {process.communicate()[1]}")
+        error = process.communicate()[1]
+        pytest.fail(f"no banner within {timeout_s:.0f} s, exit code {process.returncode}: {error}")
     too_late.cancel()
     return ServerProcess(process, banner)
 
