@@ -116,7 +116,7 @@ async def _overload(
         name: [f["goodput_of_peak"] for f in turns if f["stolen"] < DISTURBED]
         for name, turns in floods.items()
     }
-    medians = {name: found and median(found) for name, found in ratios.items()}
+    medians = {name: median(found) if found else None for name, found in ratios.items()}
     return {"goodput_of_peak": medians, "peak_per_s": peaks, "memory_mb": memory, **floods}
 
 

@@ -43,7 +43,7 @@ class Opener:
     async def open(self, source: Source) -> Served:
         """Raises BundleError."""
         serving = self.repository.served if self.repository else []
-        # Threads of their own, for niceness; the engine's inherit it. At a start 19 took minutes.
+        # Threads of their own, for niceness; the engine's inherit it. At a start 19 took a minute.
         nice = cpus.LOADER if serving else 0
         bundle = await _in_thread(nice, lambda: Bundle.open(source.path))
         model, costs = await _in_thread(cpus.DECODER, lambda: self._prove(bundle, serving))

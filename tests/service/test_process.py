@@ -239,15 +239,24 @@ def test_a_file_that_is_no_bundle_is_one_sentence(tmp_path: Path) -> None:
     assert "cannot be read as a model bundle" in refused("--model", str(path))
 
 
-def test_it_is_ready_after_ten_seconds_of_work_and_tells_what_is_served(starter: str) -> None:
+def waited_s() -> float:
+    """Seconds, since the machine's start, in which somebody who could run got no CPU."""
+    pressure = Path("/proc/pressure/cpu")
+    text = pressure.read_text() if pressure.exists() else "some total=0"
+    return int(re.findall(r"some .*total=(\d+)|$", text)[0] or 0) / 1e6
+
+
+def test_it_is_ready_within_ten_seconds_and_tells_what_is_served(starter: str) -> None:
+    start, waited = time.monotonic(), waited_s()
     server = start_server("--engine-threads", "1", "--decode-threads", "3")
-    # By the clock a start takes as long as whatever else runs here lets it.
+    took, waited = time.monotonic() - start, waited_s() - waited
     fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
     worked_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user and system
     server.process.terminate()
     server.process.communicate(timeout=20)
     assert server.process.returncode == 0
-    assert 0.1 < worked_s < 10
+    assert worked_s < 10
+    assert took - waited < 10, "what others here took of the CPUs is not the server's doing"
     manifest = Bundle.open(Path(starter)).manifest
     (artifact,) = [a for a in manifest.artifacts if a.precision == "int8"]
     rows = dict(line[2:].split(maxsplit=1) for line in server.banner.splitlines()[3:11])
