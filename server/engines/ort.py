@@ -9,6 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from alexnet.manifest import Manifest
+from alexnet.spec import ORT_EXACT_INT8
 from server.engines.base import Pending
 
 
@@ -34,6 +35,7 @@ class OrtEngine:
         options.inter_op_num_threads = 1
         # Between batches the threads sleep: spinning would take the cores from the decoders.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry(*ORT_EXACT_INT8)
         options.log_severity_level = 3
         self.threads = threads
         self._input, self._output = manifest.input.name, manifest.output.name

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from alexnet.labels import Labels
+from alexnet.spec import ORT_EXACT_INT8
 from export.parity import ParityError, compare, predictor
 from export.precision import calibrate, to_int8
 from tests.photos import draw
@@ -68,6 +69,7 @@ def test_every_layer_with_weights_runs_in_integers(
     optimised = tmp_path / "optimised.onnx"
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(optimised)
+    options.add_session_config_entry(*ORT_EXACT_INT8)
     options.log_severity_level = 3
     int8 = to_int8(model, model.crop, calibrate(model, crops[:1]))
     onnxruntime.InferenceSession(int8, options, providers=["CPUExecutionProvider"])
