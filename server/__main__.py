@@ -6,9 +6,10 @@ import sys
 from collections.abc import Coroutine
 
 from alexnet.manifest import BundleError
-from server import logs, supervisor
 from server.app import run
 from server.config import ConfigError, load
+from server.telemetry import logs
+from server.workers import supervisor
 
 
 def main() -> None:

@@ -13,19 +13,19 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from alexnet.manifest import BundleError
-from server import cpus
+from server.api.grpc import RpcFace
+from server.api.http import HttpFace
 from server.banner import banner
 from server.config import Config
-from server.decode import Decoder
-from server.faces.http import HttpFace
-from server.faces.rpc import RpcFace
-from server.faces.workers import Seat, served_by_others
-from server.metrics import Metrics
-from server.opener import Opener
-from server.plane import DataPlane, Limits, State
-from server.policy import VersionPolicy
-from server.repository import Repository
+from server.models.opener import Opener
+from server.models.policy import VersionPolicy
+from server.models.repository import Repository
+from server.scheduler import cpus
+from server.scheduler.decoder import Decoder
+from server.service import DataPlane, Limits, State
 from server.signals import stop_event
+from server.telemetry.metrics import Metrics
+from server.workers.peers import Seat, served_by_others
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """What the operator reads when the server is up: what is served, how well, and a line to paste."""
 
 from alexnet import __version__
-from server.served import Served
+from server.models.version import Served
 
 
 def banner(

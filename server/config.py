@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from alexnet import __version__
-from server.policy import VersionPolicy
-from server.runtimes import ENGINES, PRECISIONS
+from server.engines.runtimes import ENGINES, PRECISIONS
+from server.models.policy import VersionPolicy
 
 PREFIX = "ALEXNET_"
 # What Kubernetes says of a Service that is named alexnet, or alexnet-http.

@@ -1,4 +1,4 @@
-"""One of several servers behind the same ports; server/supervisor.py starts it.
+"""One of several servers behind the same ports; server/workers/supervisor.py starts it.
 
     python -m server.worker FOLDER NUMBER
 
@@ -13,11 +13,11 @@ import signal
 import sys
 from pathlib import Path
 
-from server import logs
 from server.__main__ import exiting
 from server.app import run
 from server.config import Config
-from server.faces.workers import Seat
+from server.telemetry import logs
+from server.workers.peers import Seat
 
 
 def main() -> None:

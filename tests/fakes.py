@@ -16,19 +16,19 @@ from alexnet.golden import Golden
 from alexnet.labels import Label, Labels
 from alexnet.manifest import Artifact, File, Manifest, ModelName, Provenance, Tensor
 from alexnet.spec import Preprocess
+from server.api.grpc import RpcFace
+from server.api.http import HttpFace
 from server.app import registry
-from server.batcher import BatchPolicy
-from server.costmodel import CostModel
-from server.decode import Decoder
 from server.engines.base import Pending
-from server.faces.http import HttpFace
-from server.faces.rpc import RpcFace
-from server.metrics import Metrics
-from server.model import Model
-from server.plane import DataPlane, Limits
-from server.policy import VersionPolicy
-from server.repository import Repository, Source
-from server.served import Served
+from server.models.model import Model
+from server.models.policy import VersionPolicy
+from server.models.repository import Repository, Source
+from server.models.version import Served
+from server.scheduler.batcher import BatchPolicy
+from server.scheduler.costs import CostModel
+from server.scheduler.decoder import Decoder
+from server.service import DataPlane, Limits
+from server.telemetry.metrics import Metrics
 from tests.photos import encode
 
 SIDE, CLASSES = 8, 10

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from server.api.messages import STATUS
 from server.config import Config, parser
+from server.engines.runtimes import RUNTIMES
 from server.errors import ServeError
-from server.faces.replies import STATUS
-from server.gpus import ENGINES, READINGS
-from server.metrics import Metrics
-from server.runtimes import RUNTIMES
+from server.telemetry.gpus import ENGINES, READINGS
+from server.telemetry.metrics import Metrics
 from tests.conftest import ROOT
 from training.recipe import RECIPES
 

@@ -15,7 +15,7 @@ from alexnet.manifest import Artifact
 from alexnet.spec import INPUT_NAME
 from gpu import present
 from server.engines.base import Engine
-from server.runtimes import RUNTIMES, Runtime
+from server.engines.runtimes import RUNTIMES, Runtime
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from alexnet.bundle import Bundle, BundleError
 from alexnet.postprocess import softmax
 from gpu.present import count
 from server.engines.choice import Wanted, choose
-from server.model import load
-from server.runtimes import RUNTIMES
+from server.engines.runtimes import RUNTIMES
+from server.models.model import load
 from tests.conftest import STARTER
 
 pytestmark = pytest.mark.gpu

@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
-from server.costmodel import CostModel
+from server.scheduler.costs import CostModel
 from tests.fakes import Fake, faking, flat
 
 

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from protos import oip_pb2_grpc
-from server.faces.oip_control import RepositoryControl
+from server.api.oip.control import RepositoryControl
 from tests.fakes import faking, flat
 from tests.uploads import uploading
 
@@ -149,7 +149,7 @@ async def test_what_a_form_says_of_its_parts_is_not_copied_into_the_log() -> Non
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     with warnings.catch_warnings(record=True) as caught:
         warnings.resetwarnings()
-        importlib.reload(sys.modules["server.faces.form"])
+        importlib.reload(sys.modules["server.api.form"])
         async with (
             faking() as fake,
             aiohttp.ClientSession(fake.url) as session,

@@ -86,7 +86,7 @@ def broken(*_: object) -> None:
     raise LookupError(SECRET)
 
 
-@pytest.mark.parametrize("place", ["server.plane.top_k", "server.decode.preprocess"])
+@pytest.mark.parametrize("place", ["server.service.top_k", "server.scheduler.decoder.preprocess"])
 async def test_a_bug_is_an_internal_error_with_its_traceback_in_the_log(
     fake: Fake,
     session: aiohttp.ClientSession,
@@ -114,7 +114,7 @@ async def test_a_bug_in_another_handler_is_answered_in_the_same_words(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.faces.rest.model", broken)
+    monkeypatch.setattr("server.api.classify_http.model", broken)
     async with session.get("/v1/models") as response:
         assert response.status == 500
         assert (await response.json())["error"]["message"] == "internal error"

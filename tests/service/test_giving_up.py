@@ -14,10 +14,10 @@ import pytest
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
-from server import plane
-from server.admission import Admission
-from server.repository import Source
-from server.served import Served
+from server import service as plane
+from server.models.repository import Source
+from server.models.version import Served
+from server.scheduler.request import Admission
 from tests.fakes import Fake, faking, flat, flat_costs
 from tests.uploads import uploading
 

@@ -11,7 +11,7 @@ import pytest
 
 from protos import oip_pb2 as pb
 from protos import oip_pb2_grpc as pb_grpc
-from server.plane import State
+from server.service import State
 from tests.fakes import Fake, faking, flat
 from tests.service.oip_asking import Refused, ask, body, classes, request
 

@@ -14,7 +14,7 @@ import pytest
 
 from protos import oip_pb2 as pb
 from protos import oip_pb2_grpc as pb_grpc
-from server.faces import oip_rpc
+from server.api.oip import grpc as oip_rpc
 from tests.fakes import Fake, faking, flat
 from tests.service.oip_asking import ask, body, classes, framed, request
 

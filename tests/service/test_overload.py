@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
-from server.plane import State
+from server.service import State
 from tests.fakes import Fake, faking, flat
 from tests.uploads import Reply, uploading
 

@@ -19,8 +19,8 @@ from PIL import Image
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
+from server.api.status import guarded
 from server.errors import BadRequest
-from server.faces.status import guarded
 from tests.conftest import ServerProcess
 from tests.photos import draw, encode, jpeg, png
 

@@ -11,8 +11,8 @@ import pytest
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
-from server.faces.classifier import Classifier
-from server.plane import STREAM_BATCHES
+from server.api.classify_grpc import Classifier
+from server.service import STREAM_BATCHES
 from tests.conftest import ServerProcess
 from tests.fakes import Fake, faking, flat
 from tests.photos import jpeg

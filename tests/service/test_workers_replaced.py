@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from alexnet.bundle import Bundle
-from server import ports, supervisor
 from server.config import Config
-from server.faces.workers import gathered
+from server.workers import ports, supervisor
+from server.workers.peers import gathered
 from tests.conftest import STARTER, ServerProcess, start_server
 from tests.service.test_workers import (
     WORKERS,

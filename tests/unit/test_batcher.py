@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from server.batcher import Batcher, BatchPolicy
-from server.costmodel import CostModel
 from server.errors import EngineFailure, Expired, WouldMiss
-from server.job import Job
-from server.metrics import Metrics
+from server.scheduler.batcher import Batcher, BatchPolicy
+from server.scheduler.costs import CostModel
+from server.scheduler.job import Job
+from server.telemetry.metrics import Metrics
 from tests.fakes import SIDE, FakeEngine, flat_costs
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from server.calibration import calibrated
-from server.costmodel import CostModel
-from server.model import Model
-from server.opener import _folder
+from server.models.calibration import calibrated
+from server.models.model import Model
+from server.models.opener import _folder
+from server.scheduler.costs import CostModel
 from tests.fakes import FakeEngine, tiny_bundle
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from alexnet.bundle import Bundle, BundleError
 from server.engines.choice import Choice, Wanted, choose
-from server.runtimes import ENGINES, PRECISIONS, RUNTIMES
+from server.engines.runtimes import ENGINES, PRECISIONS, RUNTIMES
 from tests.fakes import tiny_bundle
 
 EVERYTHING = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")

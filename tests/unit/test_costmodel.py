@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from alexnet import samples
 from alexnet.header import Header, read_header
 from alexnet.spec import batch_sizes
-from server import costmodel
-from server.costmodel import CostModel
+from server.scheduler import costs as costmodel
+from server.scheduler.costs import CostModel
 
 CROPS = np.zeros((3, 2, 2, 3), np.uint8)
 JPEG, PNG = Header("JPEG", 1000, 1000), Header("PNG", 1000, 1000)

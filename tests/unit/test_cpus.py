@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server import cpus
+from server.scheduler import cpus
 
 
 @pytest.fixture(autouse=True)

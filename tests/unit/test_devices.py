@@ -9,10 +9,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from alexnet.bundle import Bundle
-from server.batcher import Batcher, BatchPolicy
 from server.engines.buckets import BucketEngine
 from server.engines.choice import Wanted, choose, open_engines
-from server.metrics import Metrics
+from server.scheduler.batcher import Batcher, BatchPolicy
+from server.telemetry.metrics import Metrics
 from tests.fakes import flat_costs, tiny_bundle
 from tests.gpus import FakeDevice
 from tests.unit.test_batcher import answered, job

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from server.api.messages import STATUS, failure, status_of
+from server.api.status import CODES
 from server.errors import EngineFailure, Overloaded, ServeError
-from server.faces.replies import STATUS, failure, status_of
-from server.faces.status import CODES
 from tests.conftest import ROOT
 
 
@@ -49,7 +49,7 @@ def test_only_what_is_our_fault_or_a_matter_of_time_is_a_5xx() -> None:
 
 
 def test_the_documentation_lists_exactly_these_reasons_and_statuses() -> None:
-    document = json.loads((ROOT / "server" / "faces" / "openapi.json").read_text())
+    document = json.loads((ROOT / "server" / "api" / "web" / "openapi.json").read_text())
     error = document["components"]["schemas"]["Error"]["properties"]["error"]
     assert sorted(error["properties"]["code"]["enum"]) == sorted(REASONS | {"internal"})
     for verb in ("post", "put"):

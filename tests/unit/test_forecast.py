@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from alexnet.spec import Preprocess
-from server import forecast
-from server.batcher import BatchPolicy
 from server.errors import WouldMiss
-from server.forecast import Forecast
-from server.job import Job
-from server.queue import FairQueue
-from server.trial import EVERY_S as TRIAL_S
+from server.scheduler import estimate as forecast
+from server.scheduler.batcher import BatchPolicy
+from server.scheduler.estimate import Forecast
+from server.scheduler.job import Job
+from server.scheduler.queue import FairQueue
+from server.scheduler.trial import EVERY_S as TRIAL_S
 from tests.fakes import SIDE, flat_costs
 from tests.unit.test_batcher import crop
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server import gpus
-from server.gpus import GpuMetrics
+from server.telemetry import gpus
+from server.telemetry.gpus import GpuMetrics
 from tests.fakes import FakeEngine
 from tests.unit.test_buckets import crops, engine_of
 

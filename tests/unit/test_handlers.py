@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 
 from protos import classifier_pb2 as pb
 from protos import oip_pb2
-from server.faces.handlers import MAX_FIELDS, check_fields
+from server.api.parsing import MAX_FIELDS, check_fields
 
 
 def infer(images: int = 1) -> oip_pb2.ModelInferRequest:

@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from server import lane
-from server.batcher import Batcher, BatchPolicy
 from server.engines.base import Pending
 from server.errors import EngineFailure
-from server.job import Job
-from server.metrics import Metrics
+from server.scheduler import engine_thread as lane
+from server.scheduler.batcher import Batcher, BatchPolicy
+from server.scheduler.job import Job
+from server.telemetry.metrics import Metrics
 from tests.fakes import FakeEngine, flat_costs
 from tests.unit.test_batcher import answered, job
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from server import logs
-from server.faces import listener
+from server.api import listener
+from server.telemetry import logs
 
 log = logging.getLogger("server.test")
 

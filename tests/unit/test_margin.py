@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.margin import MOST, Margin
+from server.scheduler.margin import MOST, Margin
 
 LONG = 1000.0
 """A timeout that caps nothing."""

@@ -10,8 +10,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read
 
 from server.errors import ServeError
-from server.metrics import TRITON_REASONS, Metrics
-from server.statistics import Timing
+from server.telemetry.counts import Timing
+from server.telemetry.metrics import TRITON_REASONS, Metrics
 
 MODEL = frozenset({"model", "version"})
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from alexnet.bundle import BundleError
 from alexnet.spec import batch_sizes
-from server import model
 from server.engines.base import Pending
 from server.engines.choice import Wanted
-from server.model import load
+from server.models import model
+from server.models.model import load
 from tests.fakes import CLASSES, SIDE, tiny_bundle
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from alexnet.labels import Label, Labels
+from server.api.oip.tensors import Input, Requested, Signature, clipped, whole
 from server.errors import BadRequest
-from server.faces.oip import Input, Requested, Signature, clipped, whole
 
 LABELS = Labels(tuple(Label(f"s{i}", f"class {i}, number {i}") for i in range(5)))
 PHOTOS = Signature("m", "image", "BYTES", (1,), LABELS, 4)

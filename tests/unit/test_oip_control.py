@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from alexnet.manifest import BundleError
-from server.admission import Admission
+from server.api.oip.control import RepositoryControl
+from server.api.oip.grpc import _peer
+from server.api.oip.models import Models
 from server.errors import BadRequest, Disabled, NotFound
-from server.faces.oip_control import RepositoryControl
-from server.faces.oip_model import Models
-from server.faces.oip_rpc import _peer
-from server.faces.workers import Alone
-from server.repository import Entry
+from server.models.repository import Entry
+from server.scheduler.request import Admission
+from server.workers.peers import Alone
 
 HERE, THERE = ("127.0.0.1", "127.8.0.1", "::1"), ("192.0.2.7", "2001:db8::1", "", "localhost")
 

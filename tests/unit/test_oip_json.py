@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from server.api.oip.json import MAX_OBJECTS, MAX_VALUES, InferRequest, parse, read, write
+from server.api.oip.tensors import Output
 from server.errors import BadRequest
-from server.faces.oip import Output
-from server.faces.oip_json import MAX_OBJECTS, MAX_VALUES, InferRequest, parse, read, write
 
 
 def tensor(**changes: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 from alexnet.bundle import Bundle
 from alexnet.manifest import BundleError
 from server.config import Config
-from server.metrics import Metrics
-from server.opener import Opener
-from server.repository import Source
+from server.models.opener import Opener
+from server.models.repository import Source
+from server.telemetry.metrics import Metrics
 
 
 @pytest.mark.parametrize(("served", "nice"), [([], 0), (["somebody"], 19)])

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server import batcher as module
-from server.batcher import Batcher, BatchPolicy
-from server.costmodel import CostModel
-from server.job import Job
-from server.metrics import Metrics
+from server.scheduler import batcher as module
+from server.scheduler.batcher import Batcher, BatchPolicy
+from server.scheduler.costs import CostModel
+from server.scheduler.job import Job
+from server.telemetry.metrics import Metrics
 from tests.fakes import FakeEngine, flat_costs
 from tests.unit.test_batcher import answered, batching, crop, job, submit
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from server import batcher, decode, plane
-from server.admission import Admission
+from server import service as plane
 from server.errors import (
     EngineFailure,
     Expired,
@@ -24,7 +23,10 @@ from server.errors import (
     UnsupportedImage,
     WouldMiss,
 )
-from server.job import Job
+from server.scheduler import batcher
+from server.scheduler import decoder as decode
+from server.scheduler.job import Job
+from server.scheduler.request import Admission
 from tests.fakes import Fake, FakeEngine, faking, flat
 from tests.unit.test_batcher import answered, batching, job, submit
 
@@ -268,7 +270,9 @@ async def test_what_failed_is_forgotten_at_once(
     why: type[ServeError], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not when the garbage is collected: nothing of it knows itself by way of the error."""
-    caplog.set_level(logging.CRITICAL, "server.lane")  # the log would keep the traceback
+    caplog.set_level(
+        logging.CRITICAL, "server.scheduler.engine_thread"
+    )  # the log would keep the traceback
     async with faking() as fake:
         fake.engine.fail = why is EngineFailure
         if why is Expired:

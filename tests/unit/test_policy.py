@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from server.policy import VersionPolicy
+from server.models.policy import VersionPolicy
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from server.ports import reserved
+from server.workers.ports import reserved
 
 HERE = "127.0.0.1"
 

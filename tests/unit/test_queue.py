@@ -5,8 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from server.job import Job
-from server.queue import SHARE, FairQueue
+from server.scheduler.job import Job
+from server.scheduler.queue import SHARE, FairQueue
 
 
 def job(deadline: float, level: int = 1, loop: asyncio.AbstractEventLoop | None = None) -> Job:

@@ -13,14 +13,14 @@ from prometheus_client import CollectorRegistry
 
 from alexnet.bundle import Bundle
 from alexnet.manifest import BundleError
-from server.batcher import BatchPolicy
-from server.decode import Decoder
 from server.errors import NotFound, NotReady
-from server.metrics import Metrics
-from server.model import Model
-from server.policy import VersionPolicy
-from server.repository import Entry, Repository, Source, sources
-from server.served import Served
+from server.models.model import Model
+from server.models.policy import VersionPolicy
+from server.models.repository import Entry, Repository, Source, sources
+from server.models.version import Served
+from server.scheduler.batcher import BatchPolicy
+from server.scheduler.decoder import Decoder
+from server.telemetry.metrics import Metrics
 from tests.fakes import FakeEngine, flat_costs, tiny_bundle
 
 

@@ -2,7 +2,7 @@
 
 import time
 
-from server.statistics import Statistics, Timing
+from server.telemetry.counts import Statistics, Timing
 
 
 def test_a_request_counts_once_with_the_stages_of_its_slowest_photo() -> None:

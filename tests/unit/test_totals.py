@@ -10,10 +10,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read
 
 from server.app import registry
-from server.gpus import READINGS
-from server.metrics import Metrics
-from server.statistics import Timing
-from server.totals import GPU, HIGHEST, PENDING, Totals
+from server.telemetry.counts import Timing
+from server.telemetry.gpus import READINGS
+from server.telemetry.metrics import Metrics
+from server.workers.totals import GPU, HIGHEST, PENDING, Totals
 
 MODEL = {"model": "tiny", "version": "1"}
 STAGE = {"stage": "infer", "version": "1"}

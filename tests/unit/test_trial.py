@@ -8,13 +8,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from alexnet.spec import Preprocess
-from server import trial
-from server.costmodel import CostModel
-from server.decode import Decoder
 from server.errors import Expired, ServeError, WouldMiss
-from server.job import Job
-from server.metrics import Metrics
-from server.trial import EVERY_S, LATELY_S, Trial
+from server.scheduler import trial
+from server.scheduler.costs import CostModel
+from server.scheduler.decoder import Decoder
+from server.scheduler.job import Job
+from server.scheduler.trial import EVERY_S, LATELY_S, Trial
+from server.telemetry.metrics import Metrics
 from tests.fakes import SIDE, faking, flat, flat_costs
 from tests.unit.test_batcher import answered, batching, hold, job, submit
 

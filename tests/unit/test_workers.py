@@ -13,14 +13,15 @@ import pytest
 from aiohttp import web
 
 from alexnet.manifest import BundleError
-from server import app, cpus
+from server import app
+from server.api.listener import Listener
+from server.api.oip import metadata as oip_metadata
+from server.api.oip.models import Models
 from server.config import Config
-from server.faces import oip_metadata
-from server.faces.listener import Listener
-from server.faces.oip_model import Models
-from server.faces.workers import Alone, Seat, Together, gathered, hangs, served_by_others
-from server.statistics import Statistics, Timing
-from server.supervisor import share
+from server.scheduler import cpus
+from server.telemetry.counts import Statistics, Timing
+from server.workers.peers import Alone, Seat, Together, gathered, hangs, served_by_others
+from server.workers.supervisor import share
 from tests.unit.test_oip_control import FakeRepository
 
 

@@ -1,0 +1,160 @@
+"""What the Open Inference Protocol says of the server and its models.
+
+It is written once, as the protocol's JSON: REST sends it as it is, gRPC has protobuf read it.
+"""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from alexnet import __version__
+from server.api.oip.models import Models, signature_of
+from server.api.oip.tensors import OUTPUT
+from server.models.version import Served
+from server.telemetry.counts import Duration, Statistics
+
+Json = dict[str, Any]
+
+# By Triton's names.
+EXTENSIONS = (
+    "classification", "schedule_policy", "model_configuration", "binary_tensor_data", "statistics",
+)  # fmt: skip
+_CONFIG_TYPES = {
+    "BYTES": ("TYPE_STRING", "FORMAT_NONE"),
+    "UINT8": ("TYPE_UINT8", "FORMAT_NHWC"),
+}
+
+
+def server(extensions: Sequence[str]) -> Json:
+    names = [*EXTENSIONS, *extensions]
+    return {"name": "alexnet-server", "version": __version__, "extensions": names}
+
+
+def metadata(models: Models, name: str, version: str) -> Json:
+    """The batch is -1. Raises NotFound, and so does `config`."""
+    served = models.pick(name, version)
+    image = signature_of(served, name)
+    return {
+        "name": name,
+        "versions": [served.version for served in models.plane.repository.served],
+        "platform": _platform(served),
+        "inputs": [{"name": image.input, "datatype": image.datatype, "shape": [-1, *image.dims]}],
+        "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, len(image.labels)]}],
+    }
+
+
+def config(models: Models, name: str, version: str) -> Json:
+    """Triton's model configuration, as far as it has a meaning here."""
+    served = models.pick(name, version)
+    image, policy, limits = signature_of(served, name), served.policy, models.plane.limits
+    artifact, labels = served.model.artifact, served.model.bundle.manifest.labels
+    kind, layout = _CONFIG_TYPES[image.datatype]
+    return {
+        "name": name,
+        "platform": _platform(served),
+        "backend": artifact.runtime,
+        "default_model_filename": artifact.file,
+        "max_batch_size": policy.max_batch_size,
+        "input": [{"name": image.input, "data_type": kind, "format": layout, "dims": image.dims}],
+        "output": [
+            {
+                "name": OUTPUT,
+                "data_type": "TYPE_FP32",
+                "dims": [len(image.labels)],
+                "label_filename": labels.file,
+            }
+        ],
+        "dynamic_batching": {
+            "preferred_batch_size": policy.preferred_batch_size,
+            "max_queue_delay_microseconds": round(policy.max_queue_delay_s * 1e6),
+            "priority_levels": limits.priority_levels,
+            "default_priority_level": limits.default_priority_level,
+            "default_queue_policy": {
+                "timeout_action": "REJECT",
+                "default_timeout_microseconds": round(limits.request_timeout_s * 1e6),
+                "allow_timeout_override": True,
+                "max_queue_size": limits.max_queue_size,
+            },
+        },
+        "model_transaction_policy": {"decoupled": False},
+    }
+
+
+def statistics(models: Models, name: str, version: str) -> Json:
+    """Of all models without a name, of all its versions without a version."""
+    if name:
+        models.check(name)
+    repository = models.plane.repository
+    return {
+        "model_stats": [
+            {"name": each, "version": served.version, **_counts(served.statistics[each])}
+            for served in ([repository.pick(version)] if version else repository.served)
+            for each in ([name] if name else models.names)
+        ]
+    }
+
+
+def added(documents: Sequence[Json], names: Collection[tuple[str, str]]) -> Json:
+    """The statistics that several processes give, of these models and versions, as those of one."""
+    rows: dict[tuple[str, str], Json] = {}
+    for row in (row for document in documents for row in document["model_stats"]):
+        key = row["name"], row["version"]
+        if key in names:
+            rows[key] = _sum(rows[key], row) if key in rows else row
+    return {"model_stats": list(rows.values())}
+
+
+def _sum(one: Json, other: Json) -> Json:
+    result: Json = {}
+    for key, value in one.items():
+        if isinstance(value, dict):
+            result[key] = _sum(value, other[key])
+        elif key == "batch_stats":
+            sizes = {row["batch_size"]: row for row in value}
+            for row in other[key]:
+                size = row["batch_size"]
+                sizes[size] = _sum(sizes[size], row) if size in sizes else row
+            result[key] = [sizes[size] for size in sorted(sizes)]
+        elif key in ("last_inference", "batch_size"):
+            result[key] = max(value, other[key])
+        else:
+            result[key] = value if isinstance(value, str) else value + other[key]
+    return result
+
+
+def _platform(served: Served) -> str:
+    """As Triton calls it: onnxruntime_onnx, tensorrt_plan."""
+    artifact = served.model.artifact
+    return f"{artifact.runtime}_{Path(artifact.file).suffix[1:]}"
+
+
+def _counts(counted: Statistics) -> Json:
+    return {
+        "last_inference": counted.last_ms,
+        "inference_count": counted.photos,
+        "execution_count": counted.executions,
+        "inference_stats": {
+            "success": _duration(counted.success),
+            "fail": _duration(counted.fail),
+            "queue": _duration(counted.queue),
+            "compute_input": _duration(counted.decode),
+            "compute_infer": _duration(counted.infer),
+            "compute_output": _duration(counted.output),
+            "cache_hit": _duration(Duration()),
+            "cache_miss": _duration(Duration()),
+        },
+        "batch_stats": [
+            {
+                "batch_size": size,
+                # Photos are decoded, and answers made, one by one: outside of any batch.
+                "compute_input": _duration(Duration(runs.count)),
+                "compute_infer": _duration(runs),
+                "compute_output": _duration(Duration(runs.count)),
+            }
+            for size, runs in sorted(counted.batches.copy().items())
+        ],
+    }
+
+
+def _duration(duration: Duration) -> Json:
+    return {"count": duration.count, "ns": duration.ns}
