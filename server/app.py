@@ -13,30 +13,47 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from alexnet.manifest import BundleError
-from server.api.grpc import RpcFace
-from server.api.http import HttpFace
+from server.api.classify_http import ClassifyHttp
+from server.api.grpc import GrpcApi
+from server.api.http import Listener, application
+from server.api.oip.control import RepositoryControl
+from server.api.oip.http import OipHttp
+from server.api.oip.models import OipModels
+from server.api.probes import Probes, plain_scrape, scrape
+from server.api.web.pages import Pages
 from server.banner import banner
-from server.config import Config
+from server.config import Config, numbers
+from server.engines.choice import Wanted
+from server.models.control import Control
 from server.models.opener import Opener
 from server.models.policy import VersionPolicy
-from server.models.repository import Repository
+from server.models.repository import Open, Repository
 from server.scheduler import cpus
+from server.scheduler.batcher import BatchPolicy
 from server.scheduler.decoder import Decoder
-from server.service import DataPlane, Limits, State
+from server.scheduler.gate import Limits
+from server.service import Service, State
 from server.signals import stop_event
 from server.telemetry.metrics import Metrics
-from server.workers.peers import Seat, served_by_others
+from server.workers import peers
+from server.workers.peers import Peers, Seat
 
 log = logging.getLogger(__name__)
+
+MakeOpen = Callable[[Config, BatchPolicy, Decoder, Metrics], Open]
+"""What opens a version, so that tests can put another in its place."""
 
 
 @dataclass(frozen=True)
 class Server:
     """Everything that runs, with the ports it really got."""
 
-    plane: DataPlane
-    http: HttpFace
-    rpc: RpcFace
+    service: Service
+    metrics: Metrics
+    http: Listener
+    grpc: GrpcApi
+    private: Listener
+    """Metrics and probes."""
     decode_threads: int
 
 
@@ -49,51 +66,102 @@ def registry() -> CollectorRegistry:
     return result
 
 
+def open_bundles(config: Config, policy: BatchPolicy, decoder: Decoder, metrics: Metrics) -> Open:
+    wanted = Wanted(
+        config.engine,
+        config.precision,
+        numbers(config.devices),
+        config.engine_threads or cpus.available(),
+        config.max_batch_size,
+        cache_folder(config.cache_dir),
+    )
+    return Opener(wanted, policy, decoder, metrics).open
+
+
+def build(config: Config, seat: Seat | None, make_open: MakeOpen) -> tuple[Server, Decoder]:
+    """All parts, none of which has started yet."""
+    metrics = Metrics(registry(), config.request_timeout_ms / 1000)
+    decode_threads = config.decode_threads or cpus.available()
+    decoder = Decoder(decode_threads, config.max_image_pixels, config.priority_levels)
+    policy = BatchPolicy(
+        config.max_batch_size,
+        numbers(config.preferred_batch_size),
+        config.max_queue_delay_microseconds / 1e6,
+        config.priority_levels,
+    )
+    repository = Repository(
+        Path(config.model),
+        VersionPolicy(config.version_policy, config.version_weights),
+        make_open(config, policy, decoder, metrics),
+    )
+    service = Service(repository, decoder, limits(config), metrics)
+    alone = Control(repository, metrics.counts)
+    everyone = Peers(repository, metrics.counts, seat) if seat else alone
+    control = RepositoryControl(OipModels(service), everyone, config.repository_control)
+    probes = Probes(service).routes()
+    public = [
+        *ClassifyHttp(service).routes(),
+        *OipHttp(service, control).routes(),
+        *probes,
+        *Pages().routes(),
+    ]
+    # A worker shares its ports with the others, and has metrics on the socket of its seat.
+    extra = [plain_scrape(metrics.registry), *peers.routes(alone)] if seat else []
+    private = [*probes, *(extra or [scrape(metrics.registry)])]
+    server = Server(
+        service,
+        metrics,
+        Listener(
+            application(public, config.max_request_bytes),
+            config.http_port,
+            shared=seat is not None,
+        ),
+        GrpcApi(service, control, config.host, config.grpc_port, shared=seat is not None),
+        Listener(application(private), config.metrics_port, socket=seat.socket if seat else None),
+        decode_threads,
+    )
+    return server, decoder
+
+
 @asynccontextmanager
 async def serving(
-    config: Config, seat: Seat | None = None, listening: Callable[[], object] = lambda: None
+    config: Config,
+    seat: Seat | None = None,
+    listening: Callable[[], object] = lambda: None,
+    make_open: MakeOpen = open_bundles,
 ) -> AsyncIterator[Server]:
-    """A server that is ready inside the block and has answered everybody after it; `listening` is
-    called before anybody can connect.
+    """A server that is ready inside the block and has answered every request after it; `listening`
+    is called before a client can connect.
 
     Raises BundleError for a model that cannot be served, OSError for a port that is taken.
     """
-    metrics = Metrics(registry())
-    decode_threads = config.decode_threads or cpus.available()
-    decoder = Decoder(decode_threads, config.max_image_pixels, config.priority_levels, metrics)
-    policy = VersionPolicy(config.version_policy, config.version_weights)
-    opener = Opener(config, decoder, metrics)
-    repository = opener.repository = Repository(Path(config.model), policy, opener.open)
-    plane = DataPlane(repository, decoder, limits(config), metrics)
-    control = config.repository_control
-    http = HttpFace(
-        plane, metrics.registry, config.host, config.http_port, config.metrics_port, control, seat
-    )
-    rpc = RpcFace(plane, config.host, config.grpc_port, control, seat)
-    polling = None
+    server, decoder = build(config, seat, make_open)
+    repository, polling = server.service.repository, None
     try:
-        await _load(repository, await served_by_others(seat) if seat else None)
+        await _load(repository, await peers.served_by_others(seat) if seat else None)
         if config.poll_s:
             polling = asyncio.create_task(repository.poll(config.poll_s), name="poll")
         listening()
-        await rpc.start()
-        await http.start()
+        await server.grpc.start()
+        await server.private.start(config.host)
+        await server.http.start(config.host)
         if seat:
             await _catch_up(repository, seat)
-        yield Server(plane, http, rpc, decode_threads)
-        await _drain(plane, rpc, config)
+        yield server
+        await _drain(server, config)
     finally:
         if polling:
             polling.cancel()
-        await rpc.stop(0)
-        await http.stop()
+        await server.grpc.stop(0)
+        await server.http.stop()
+        await server.private.stop()  # the last: metrics can be read to the end
         await repository.close()
         await asyncio.to_thread(decoder.close)
 
 
 async def _catch_up(repository: Repository, seat: Seat) -> None:
     """Versions may have been exchanged before the others could reach this one."""
-    others = await served_by_others(seat)
+    others = await peers.served_by_others(seat)
     try:
         if others is not None:
             await _load(repository, others)
@@ -120,21 +188,29 @@ def limits(config: Config) -> Limits:
     )
 
 
-async def _drain(plane: DataPlane, rpc: RpcFace, config: Config) -> None:
-    """Not ready at once, so that nobody new is sent here; then everybody admitted is answered."""
-    plane.state = State.LEAVING
-    await rpc.refresh_health()
+def cache_folder(name: str) -> Path | None:
+    try:
+        return Path(name).expanduser() if name else None
+    except RuntimeError:
+        log.warning("%s is nowhere, as this user has no home: nothing is kept there", name)
+        return None
+
+
+async def _drain(server: Server, config: Config) -> None:
+    """Not ready at once, so that no new requests are sent here; then all admitted are answered."""
+    server.service.state = State.LEAVING
+    await server.grpc.refresh_health()
     await asyncio.sleep(config.drain_delay_s)
-    if await plane.drain(config.drain_timeout_s):
+    if await server.service.drain(config.drain_timeout_s):
         log.info("everything accepted was answered")
     else:
         log.warning("gave up on requests that took longer than the drain timeout")
     # The answers have been made; let the sockets carry them away.
-    await rpc.stop(1.0)
+    await server.grpc.stop(1.0)
 
 
-async def _abandon(stop: asyncio.Event) -> None:
-    """Before it is ready nobody has to be answered, and building an engine may take minutes."""
+async def _exit_on(stop: asyncio.Event) -> None:
+    """Before it is ready no request is lost, and building an engine may take minutes."""
     await stop.wait()
     log.info("stopped before it was ready")
     os._exit(0)
@@ -146,11 +222,11 @@ async def run(config: Config, seat: Seat | None = None) -> None:
     # refusal costs. It is searched for as often as ever, or gRPC's messages lie about (+200 MB).
     gc.freeze()
     stop = stop_event()
-    abandoning = asyncio.create_task(_abandon(stop))
-    async with serving(config, seat, abandoning.cancel) as server:
-        metrics_port = config.metrics_port if seat else server.http.metrics_port
-        ports = server.http.http_port, server.rpc.port, metrics_port
-        served = server.plane.repository.served
+    exiting = asyncio.create_task(_exit_on(stop))
+    async with serving(config, seat, exiting.cancel) as server:
+        metrics_port = config.metrics_port if seat else server.private.port
+        ports = server.http.port, server.grpc.port, metrics_port
+        served = server.service.repository.served
         print(
             banner(served, config.host, *ports, server.decode_threads, config.workers), flush=True
         )

@@ -1,11 +1,11 @@
 """What the operator reads when the server is up: what is served, how well, and a line to paste."""
 
 from alexnet import __version__
-from server.models.version import Served
+from server.scheduler.pipeline import Pipeline
 
 
 def banner(
-    served: list[Served],
+    served: list[Pipeline],
     host: str,
     http_port: int,
     grpc_port: int,
@@ -13,7 +13,7 @@ def banner(
     decode_threads: int,
     workers: int = 1,
 ) -> str:
-    if not served:  # a worker may take the place of one that was told to unload
+    if not served:  # after an unload a new worker serves nothing, either
         return "nothing is served, as was asked for"
     model = served[-1].model
     manifest, artifact, engine = model.bundle.manifest, model.artifact, model.engine
@@ -40,5 +40,5 @@ def banner(
     return "\n".join(["", f"AlexNet server {__version__}", "", *lines, "", "Try it:", try_it, ""])
 
 
-def _version(served: Served) -> str:
-    return f"version {served.version} ({served.model.version})"
+def _version(served: Pipeline) -> str:
+    return f"version {served.number} ({served.model.build})"

@@ -1,20 +1,7 @@
-"""What can go wrong for a caller.
-
-    ServeError            carries a message for the caller, and a stable reason
-    ├── BadRequest        an option is wrong                               caller
-    ├── BadImage          the bytes are no photo that can be decoded       caller
-    ├── UnsupportedImage  ... in no accepted format                        caller
-    ├── TooLarge          too many bytes or pixels                         caller
-    ├── NotFound          no such model or path                            caller
-    ├── Expired           the deadline passed                              caller's deadline
-    ├── WouldMiss         no answer could be ready in time: said at once   load; retry later
-    ├── Overloaded        the queue is full: refused at once               load; retry later
-    ├── Disabled          the operator has not switched this on            operator
-    ├── NotReady          starting or stopping                             lifecycle; retry
-    └── EngineFailure     the engine failed; the log has the traceback     us
+"""What can go wrong for a caller: one table, which both protocols and the documentation follow.
 
 Anything else is a bug: logged with its traceback and answered "internal error". The reason is the
-error code in JSON and the label in metrics; each face maps it to its protocol in one table.
+error code in JSON and the label in metrics.
 """
 
 import time
@@ -22,38 +9,87 @@ from typing import Self
 
 
 class ServeError(Exception):
-    reason = "internal"
-    retry_after_s: float | None = None
-    """Asking again is worth while after so long; None when it is not."""
+    """A bug: the log has the traceback."""
 
-    def bare(self) -> Self:
-        """Without the frames that it came through: they hold the photo."""
+    reason, http, grpc = "internal", 500, "INTERNAL"
+    triton = "OTHER"
+    """The reason in Triton's nv_inference_request_failure."""
+
+    def __init__(self, message: str = "internal error", retry_after_s: float | None = None):
+        """`retry_after_s`: how long to wait before another try; None when a retry is of no use."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    def without_traceback(self) -> Self:
+        """The frames of a traceback hold the photo."""
         self.__traceback__ = self.__context__ = None
         return self
 
 
 class BadRequest(ServeError):
-    reason = "invalid_argument"
+    """An option is wrong."""
+
+    reason, http, grpc = "invalid_argument", 400, "INVALID_ARGUMENT"
 
 
 class BadImage(ServeError):
-    reason = "invalid_image"
+    """The bytes cannot be decoded."""
+
+    reason, http, grpc = "invalid_image", 400, "INVALID_ARGUMENT"
 
 
-class UnsupportedImage(ServeError):
-    reason = "unsupported_format"
+class Disabled(ServeError):
+    """The operator has not switched this on."""
 
-
-class TooLarge(ServeError):
-    reason = "too_large"
+    reason, http, grpc = "disabled", 403, "PERMISSION_DENIED"
 
 
 class NotFound(ServeError):
-    reason = "not_found"
+    """There is no such model, version or path."""
+
+    reason, http, grpc = "not_found", 404, "NOT_FOUND"
+
+
+class TooLarge(ServeError):
+    """Too many bytes or pixels; nothing was decoded."""
+
+    reason, http, grpc = "too_large", 413, "INVALID_ARGUMENT"
+
+
+class UnsupportedImage(ServeError):
+    """Not an accepted image format."""
+
+    reason, http, grpc = "unsupported_format", 415, "INVALID_ARGUMENT"
+
+
+class Overloaded(ServeError):
+    """All places or bytes are taken; try again later."""
+
+    reason, http, grpc = "overloaded", 429, "RESOURCE_EXHAUSTED"
+    triton = "REJECTED"
+
+
+class EngineFailure(ServeError):
+    """The engine failed; the log has the traceback."""
+
+    reason, http, grpc = "engine", 500, "INTERNAL"
+    triton = "BACKEND"
+
+    def __init__(self) -> None:
+        super().__init__("internal error: the engine failed on this batch")
+
+
+class NotReady(ServeError):
+    """The server is starting or stopping."""
+
+    reason, http, grpc = "not_ready", 503, "UNAVAILABLE"
 
 
 class Expired(ServeError):
-    reason = "expired"
+    """The deadline passed."""
+
+    reason, http, grpc = "expired", 504, "DEADLINE_EXCEEDED"
+    triton = "REJECTED"
 
     @classmethod
     def after(cls, start: float) -> Self:
@@ -62,31 +98,16 @@ class Expired(ServeError):
 
 
 class WouldMiss(ServeError):
-    reason = "would_miss_deadline"
+    """No answer could be ready before the deadline, which is said at once."""
 
-    def __init__(self, message: str, retry_after_s: float | None = None):
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class Overloaded(ServeError):
-    reason = "overloaded"
-
-    def __init__(self, message: str, retry_after_s: float):
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    reason, http, grpc = "would_miss_deadline", 504, "DEADLINE_EXCEEDED"
+    triton = "REJECTED"
 
 
-class Disabled(ServeError):
-    reason = "disabled"
+ERRORS = (ServeError, *ServeError.__subclasses__())
 
 
-class NotReady(ServeError):
-    reason = "not_ready"
+class Cancelled(ServeError):
+    """The caller has hung up: counted, and never sent."""
 
-
-class EngineFailure(ServeError):
-    reason = "engine"
-
-    def __init__(self) -> None:
-        super().__init__("internal error: the engine failed on this batch")
+    reason, triton = "cancelled", "CANCELED"

@@ -5,7 +5,6 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +17,16 @@ from alexnet.manifest import Artifact, File, Manifest, ModelName, Provenance, Te
 from alexnet.spec import Preprocess
 from server.api.grpc import RpcFace
 from server.api.http import HttpFace
-from server.app import registry
+from server.app import Server, serving
+from server.config import Config
 from server.engines.base import Pending
-from server.models.model import Model
-from server.models.policy import VersionPolicy
-from server.models.repository import Repository, Source
-from server.models.version import Served
+from server.engines.model import Model
+from server.models.repository import Open, Source
 from server.scheduler.batcher import BatchPolicy
 from server.scheduler.costs import CostModel
 from server.scheduler.decoder import Decoder
-from server.service import DataPlane, Limits
+from server.scheduler.pipeline import Pipeline
+from server.service import Service
 from server.telemetry.metrics import Metrics
 from tests.photos import encode
 
@@ -109,28 +108,34 @@ class Fake:
     """A whole server around a FakeEngine, on free ports of the loopback."""
 
     engine: FakeEngine
-    plane: DataPlane
-    metrics: Metrics
-    http: HttpFace
-    rpc: RpcFace
+    server: Server
 
     @property
-    def served(self) -> Served:
-        return self.plane.repository.served[-1]
+    def service(self) -> Service:
+        return self.server.service
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.service.repository.served[-1]
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.http.http_port}"
+        return f"http://127.0.0.1:{self.server.http.port}"
+
+    @property
+    def private_url(self) -> str:
+        """Of metrics and probes."""
+        return f"http://127.0.0.1:{self.server.private.port}"
 
     @property
     def target(self) -> str:
-        return f"127.0.0.1:{self.rpc.port}"
+        return f"127.0.0.1:{self.server.grpc.port}"
 
     def count(self, name: str, **labels: str) -> float:
         """The sum over all labels that are not named."""
         return sum(
             sample.value
-            for family in self.metrics.registry.collect()
+            for family in self.server.metrics.registry.collect()
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
@@ -153,31 +158,33 @@ async def faking(
 ) -> AsyncIterator[Fake]:
     engine = FakeEngine()
     bundle = tiny_bundle()
-    metrics = Metrics(registry())
-    decoder = Decoder(2, 1_000_000, priority_levels, metrics)
-    policy = BatchPolicy(max_batch_size, priority_levels=priority_levels)
 
-    async def open_version(source: Source) -> Served:
-        model = Model(bundle, bundle.manifest.artifacts[0], "int8", (engine,))
-        return Served(source.version, model, flat_costs(), decoder, policy, metrics)
+    def make_open(
+        config: Config, policy: BatchPolicy, decoder: Decoder, metrics: Metrics
+    ) -> Open:
+        async def open_version(source: Source, serving: list[Pipeline]) -> Pipeline:
+            model = Model(bundle, bundle.manifest.artifacts[0], "int8", (engine,))
+            return Pipeline(source.version, model, flat_costs(), decoder, policy, metrics)
 
-    limits = Limits(
-        max_queue_size, max_request_bytes, max_photo_bytes, request_timeout_s,
-        priority_levels, priority_levels,
-    )  # fmt: skip
-    # Any path that exists and is a file is a version.
-    repository = Repository(Path(__file__), VersionPolicy(), open_version)
-    await repository.load()
-    plane = DataPlane(repository, decoder, limits, metrics)
-    http = HttpFace(plane, metrics.registry, "127.0.0.1", 0, 0)
-    rpc = RpcFace(plane, "127.0.0.1", 0)
-    await rpc.start()
-    await http.start()
-    try:
-        yield Fake(engine, plane, metrics, http, rpc)
-    finally:
-        engine.gate.set()
-        await rpc.stop(0)
-        await http.stop()
-        await repository.close()
-        await asyncio.to_thread(decoder.close)
+        return open_version
+
+    config = Config(
+        model=__file__,  # any path that exists and is a file is a version
+        http_port=0,
+        grpc_port=0,
+        metrics_port=0,
+        decode_threads=2,
+        max_image_pixels=1_000_000,
+        max_batch_size=max_batch_size,
+        max_queue_size=max_queue_size,
+        max_request_bytes=max_request_bytes,
+        max_photo_bytes=max_photo_bytes,
+        request_timeout_ms=round(request_timeout_s * 1000),
+        priority_levels=priority_levels,
+        drain_timeout_s=0,
+    )
+    async with serving(config, make_open=make_open) as server:
+        try:
+            yield Fake(engine, server)
+        finally:
+            engine.gate.set()

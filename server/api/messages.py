@@ -1,56 +1,35 @@
-"""The JSON of the REST face, and the HTTP status of each error."""
+"""What is said of a photo, a version or an error: written once, for JSON and for protobuf."""
 
 from typing import Any
 
+from alexnet.postprocess import top_k
 from server.errors import ServeError
-from server.models.version import Served
-from server.service import Classification
+from server.scheduler.job import Answer
+from server.scheduler.pipeline import Pipeline
+from server.telemetry.counts import STAGES
 
-STATUS = {
-    "invalid_argument": 400,
-    "invalid_image": 400,
-    "disabled": 403,
-    "not_found": 404,
-    "too_large": 413,
-    "unsupported_format": 415,
-    "overloaded": 429,
-    "internal": 500,
-    "engine": 500,
-    "not_ready": 503,
-    "expired": 504,
-    "would_miss_deadline": 504,
-}
+Fields = dict[str, Any]
 
 
-def status_of(error: ServeError) -> int:
-    return STATUS[error.reason]
-
-
-def failure(error: ServeError, request_id: str) -> dict[str, Any]:
-    body: dict[str, Any] = {"code": error.reason, "message": str(error)}
-    if error.retry_after_s is not None:
-        body["retry_after_ms"] = round(error.retry_after_s * 1000)
-    return {"error": body, "request_id": request_id}
-
-
-def classification(result: Classification, request_id: str) -> dict[str, Any]:
-    photo, timing, served = result.photo, result.timing, result.served
-    labels = served.model.bundle.labels
-    return {
-        "predictions": [
+def classification(answer: Answer, k: int, request_id: str) -> Fields:
+    """The fields of `alexnet.v1.ClassifyResponse`; `as_json` makes of them the reply of REST."""
+    model, photo, timing = answer.version.model, answer.photo, answer.timing
+    assert photo is not None  # pixels are answered by the Open Inference Protocol only
+    labels = model.bundle.labels.rows
+    predictions = []
+    for ranked in top_k(answer.probabilities, k):
+        label = labels[ranked.index]
+        predictions.append(
             {
-                "index": p.index,
-                "synset": labels[p.index].synset,
-                "label": labels[p.index].name,
-                "probability": round(p.probability, 6),
+                "index": ranked.index,
+                "synset": label.synset,
+                "label": label.name,
+                "probability": ranked.probability,
             }
-            for p in result.predictions
-        ],
-        "model": {
-            "name": served.model.name,
-            "version": served.version,
-            "build": served.model.version,
-        },
+        )
+    return {
+        "predictions": predictions,
+        "model": {"name": model.name, "version": answer.version.number, "build": model.build},
         "image": {
             "format": photo.format,
             "width": photo.width,
@@ -58,29 +37,64 @@ def classification(result: Classification, request_id: str) -> dict[str, Any]:
             "mode": photo.mode,
             "orientation": photo.orientation,
         },
-        "timing_ms": {
-            "decode": _ms(timing.decode),
-            "queue": _ms(timing.queue),
-            "infer": _ms(timing.infer),
-            "total": _ms(timing.total),
+        "timing": {
+            "upload_ms": timing.upload * 1000,
+            "decode_queue_ms": timing.decode_queue * 1000,
+            "decode_ms": timing.decode * 1000,
+            "batch_queue_ms": timing.batch_queue * 1000,
+            "queue_ms": (timing.decode_queue + timing.batch_queue) * 1000,
+            "infer_ms": timing.infer * 1000,
+            "total_ms": timing.total * 1000,
+            "batch_size": timing.batch_size,
         },
-        "batch_size": timing.batch_size,
         "request_id": request_id,
     }
 
 
-def model(served: Served) -> dict[str, Any]:
-    manifest, artifact = served.model.bundle.manifest, served.model.artifact
-    accuracy = artifact.accuracy
+def as_json(fields: Fields) -> Fields:
+    """The same, with `timing_ms` in place of a unit behind every stage, and rounded."""
+    timing = fields["timing"]
+    for prediction in fields["predictions"]:
+        prediction["probability"] = round(prediction["probability"], 6)
+    return {
+        "predictions": fields["predictions"],
+        "model": fields["model"],
+        "image": fields["image"],
+        "timing_ms": {
+            name[:-3]: round(ms, 3) for name, ms in timing.items() if name != "batch_size"
+        },
+        "batch_size": timing["batch_size"],
+        "request_id": fields["request_id"],
+    }
+
+
+def server_timing(fields: Fields) -> str:
+    """W3C Server-Timing: browsers draw it in their network panel."""
+    timing = fields["timing"]
+    return ", ".join([f"{stage};dur={timing[f'{stage}_ms']:.2f}" for stage in STAGES])
+
+
+def failure(error: ServeError, request_id: str) -> Fields:
+    """The JSON of an error."""
+    body: Fields = {"code": error.reason, "message": str(error)}
+    if error.retry_after_s is not None:
+        body["retry_after_ms"] = round(error.retry_after_s * 1000)
+    return {"error": body, "request_id": request_id}
+
+
+def version(pipeline: Pipeline) -> Fields:
+    """What is said of a version that is served."""
+    model = pipeline.model
+    manifest, accuracy = model.bundle.manifest, model.artifact.accuracy
     return {
         "name": manifest.model.name,
-        "version": served.version,
+        "version": pipeline.number,
         "build": manifest.model.version,
         "description": manifest.model.description,
         "classes": manifest.model.classes,
         "known_classes": manifest.model.known_classes,
-        "precision": served.model.precision,
-        "engine": served.model.engine.name,
+        "precision": model.precision,
+        "engine": model.engine.name,
         "crop": manifest.preprocess.crop,
         "accuracy": accuracy
         and {
@@ -90,7 +104,3 @@ def model(served: Served) -> dict[str, Any]:
             "data": accuracy.data,
         },
     }
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)

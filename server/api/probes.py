@@ -1,31 +1,43 @@
 """For those who run the server: `/metrics`, `/livez`, `/readyz`."""
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, generate_latest
 
-from server.service import DataPlane
+from server.service import Service
+from server.telemetry.metrics import expose
 
 
-class Ops:
-    def __init__(self, plane: DataPlane, registry: CollectorRegistry):
-        self._plane, self._registry = plane, registry
-
-    def probes(self) -> list[web.RouteDef]:
-        return [web.get("/livez", self.live), web.get("/readyz", self.ready)]
+class Probes:
+    def __init__(self, service: Service):
+        self._service = service
 
     def routes(self) -> list[web.RouteDef]:
-        return [*self.probes(), web.get("/metrics", self.metrics)]
+        return [web.get("/livez", self.live), web.get("/readyz", self.ready)]
 
     async def live(self, request: web.Request) -> web.Response:
         """200 as long as the process answers at all, through the drain too."""
         return web.json_response({"live": True})
 
     async def ready(self, request: web.Request) -> web.Response:
-        ready = self._plane.ready
-        body = {"ready": ready, "state": self._plane.state.value}
+        ready = self._service.ready
+        body = {"ready": ready, "state": self._service.state.value}
         return web.json_response(body, status=200 if ready else 503)
 
-    async def metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return web.Response(body=encode(self._registry), headers={"content-type": content_type})
+
+def scrape(registry: CollectorRegistry) -> web.RouteDef:
+    """`/metrics`, as Prometheus asks for it."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        body, headers = expose(registry, request.headers.get("accept", ""))
+        return web.Response(body=body, headers=headers)
+
+    return web.get("/metrics", metrics)
+
+
+def plain_scrape(registry: CollectorRegistry) -> web.RouteDef:
+    """`/metrics` for the process that adds up those of several workers."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry))
+
+    return web.get("/metrics", metrics)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from alexnet.preprocess import preprocess
-from server.models.model import Model
+from server.engines.model import Model
 from server.scheduler import cpus
 from server.scheduler.costs import CostModel
 

@@ -19,7 +19,7 @@ from alexnet.bundle import MANIFEST
 from alexnet.manifest import BundleError, Manifest
 from server.errors import NotFound, NotReady
 from server.models.policy import VersionPolicy
-from server.models.version import Served
+from server.scheduler.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ class Entry:
     reason: str = ""
 
 
-Open = Callable[[Source], Awaitable[Served]]
+Open = Callable[[Source, list[Pipeline]], Awaitable[Pipeline]]
+"""Opens a version, beside those that serve meanwhile."""
 
 
 class Repository:
@@ -51,19 +52,16 @@ class Repository:
     def __init__(self, path: Path, policy: VersionPolicy, open_version: Open):
         self.path, self._policy, self._open = path, policy, open_version
         self.name = ""
-        self._served: Mapping[str, Served] = {}
+        self._served: Mapping[str, Pipeline] = {}
+        self.served: list[Pipeline] = []
+        """Lowest version first."""
         self._marks: dict[str, tuple[int, int]] = {}
         self._failures: dict[str, str] = {}
         self._changing = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
         self._unloaded = False
 
-    @property
-    def served(self) -> list[Served]:
-        """Lowest version first."""
-        return list(self._served.values())
-
-    def pick(self, version: str = "") -> Served:
+    def pick(self, version: str = "") -> Pipeline:
         """Raises NotFound for a version that is not served, NotReady when none is."""
         if not self._served:
             raise NotReady(f"no version of {self.name} is loaded")
@@ -83,7 +81,7 @@ class Repository:
         """Every version that is there, served or not."""
         try:
             found = [source.version for source in sources(self.path)]
-        except (BundleError, OSError):  # what is served goes on without its files
+        except (BundleError, OSError):  # keep serving when the files are gone
             found = []
         names = sorted({*found, *self._served, *self._failures}, key=int)
         return [self._entry(name) for name in names]
@@ -91,16 +89,16 @@ class Repository:
     async def load(self, only: Collection[str] | None = None) -> None:
         """Makes what is served what the policy wants of what is on disk, or `only` of these.
 
-        New and changed versions are proven first and take over at once; whoever they replace
-        answers what it was asked and goes. Raises BundleError when a version cannot be served:
-        everything then stays as it was, and so does a version that was replaced by a bad one.
+        New and changed versions are proven first and take over at once; a version that they replace
+        answers the requests it has, and is closed. Raises BundleError when a version cannot be
+        served: everything then stays as it was.
         """
         async with self._changing:
             found = await asyncio.to_thread(sources, self.path)
             wanted = self._policy.wanted([s for s in found if only is None or s.version in only])
             if not wanted:
                 raise BundleError(f"{self.path} has no version that the policy wants to serve")
-            opened: dict[str, Served] = {}
+            opened: dict[str, Pipeline] = {}
             try:
                 for source in wanted:
                     if self._marks.get(source.version) != source.mark:
@@ -148,29 +146,30 @@ class Repository:
             self._exchange({})
         await asyncio.gather(*self._closing)
 
-    async def _open_or_explain(self, source: Source) -> Served:
+    async def _open_or_explain(self, source: Source) -> Pipeline:
         try:
-            served = await self._open(source)
+            version = await self._open(source, self.served)
         except BundleError as error:
             self._failures[source.version] = str(error)
             raise
         self._failures.pop(source.version, None)
-        return served
+        return version
 
-    def _check_name(self, versions: list[Served]) -> None:
-        names = sorted({served.model.name for served in versions})
+    def _check_name(self, versions: list[Pipeline]) -> None:
+        names = sorted({version.model.name for version in versions})
         if len(names) != 1:
             raise BundleError(f"{self.path} has versions of different models: {', '.join(names)}")
         (self.name,) = names
 
-    def _exchange(self, served: dict[str, Served]) -> None:
+    def _exchange(self, served: dict[str, Pipeline]) -> None:
         before, self._served = self._served, dict(sorted(served.items(), key=lambda v: int(v[0])))
+        self.served = list(self._served.values())
         for new in served.values():
-            if before.get(new.version) is not new:
+            if before.get(new.number) is not new:
                 new.announce()
         for old in before.values():
-            if served.get(old.version) is not old:
-                task = asyncio.create_task(old.close(), name=f"close version {old.version}")
+            if served.get(old.number) is not old:
+                task = asyncio.create_task(old.close(), name=f"close version {old.number}")
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
 
@@ -215,5 +214,5 @@ def _mark(path: Path) -> tuple[int, int]:
     return sum(s.st_mtime_ns for s in status), sum(s.st_size for s in status)
 
 
-def _describe(served: Served) -> str:
-    return f"version {served.version} ({served.model.version})"
+def _describe(version: Pipeline) -> str:
+    return f"version {version.number} ({version.model.build})"

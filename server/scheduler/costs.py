@@ -59,6 +59,9 @@ class CostModel:
         """The smallest batch in which a photo costs at most a twentieth more than in the best."""
         self.bearable_size = int(np.argmax(each <= 1.25 * each.min())) + 1
         """The same, and at most a quarter."""
+        base, _ = self._decode_ms["JPEG"]
+        self.least_s = (base + infer_ms[1]) / 1000
+        """The smallest photo alone on a quiet machine takes so long."""
         self._infer = _Slowness(clock)
         self._decode = _Slowness(clock)  # of whatever kind
         self._kinds = {kind: _Slowness(clock) for kind in decode_ms}
@@ -101,11 +104,11 @@ class CostModel:
         """The largest batch of at most `n` that takes no more than `seconds`; 0 if none does."""
         slow = self._infer.now()
         most = min(n, self.max_batch_size)
-        return bisect_right(self._batch_s, seconds, 1, most + 1, key=lambda s: s * slow) - 1
+        return bisect_right(self._batch_s, seconds / slow, 1, most + 1) - 1
 
     def decode_s(self, header: Header | None) -> float:
-        """One photo on one thread, now. Without a header, as long as a small photo: nobody should
-        be refused for a size that is not known yet."""
+        """One photo on one thread, now. Without a header, as long as a small photo: no
+        request is refused for a size that is not known yet."""
         kind, calibrated_s = self._photo(header or TYPICAL)
         return calibrated_s * self._kinds[kind].now()
 
@@ -173,8 +176,8 @@ class _Slowness:
     """How many times slower than calibrated: an exponentially weighted mean.
 
     An observation counts as at most twice, and at least half, of what was known, so that an
-    outlier does no harm. In silence the mean returns to 1: who refuses all work because it would
-    take too long must not keep believing so for ever.
+    outlier does no harm. In silence the mean returns to 1: a server that refuses all work because
+    it would take too long must not keep believing so for ever.
     """
 
     def __init__(self, clock: Clock):

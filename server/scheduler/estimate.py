@@ -1,134 +1,229 @@
 """When would an answer be ready? By what waits ahead, the cost model, and how fast it really goes.
 
-Who is admitted has a promise: nobody of the same or a lower priority who comes later and would go
-first may break it.
+An admitted job keeps its deadline: a later one of equal or lower priority that would overtake it is
+refused if that made it late.
 """
 
 import time
-from random import uniform
+from collections.abc import Callable
 
 from server.errors import WouldMiss
 from server.scheduler.batcher import Batcher, BatchPolicy
 from server.scheduler.costs import CostModel
 from server.scheduler.decoder import Decoder
-from server.scheduler.job import Job
-from server.scheduler.margin import Margin
-from server.scheduler.trial import Trial
+from server.scheduler.gate import jittered
+from server.scheduler.job import Job, Request
 
 PACE_WEIGHT = 0.1
+"""Of the latest batch, in the mean of those before it."""
+MEAN_WEIGHT, RISE, FALL = 0.01, 0.03, 0.005
+DEVIATIONS = 3
+LARGEST_MARGIN = 0.4
+"""Of the timeout: a server that refuses all would never find out that things are better again."""
+PROBE_EVERY_S = 1.0
+PROBE_TIMEOUT, PROBE_MEMORY_S = 0.9, 10.0
+"""A probe has at least this part of the longest timeout that was refused lately: shorter ones have
+the smaller chance."""
 
 
-class Forecast:
-    """Of one version; decoders are shared with the others, the engine is its own."""
+class Margin:
+    """How much later than expected an answer may well be: what was seen lately.
 
-    def __init__(self, costs: CostModel, decoder: Decoder, batcher: Batcher, policy: BatchPolicy):
-        self._costs, self._decoder, self._batcher = costs, decoder, batcher
+    Mean and mean deviation of the errors, as in TCP's timer of retransmission (RFC 6298). The
+    deviation rises faster than it falls: errors come in runs, as a slow moment delays all jobs.
+    """
+
+    def __init__(self) -> None:
+        self._mean = self._deviation = 0.0
+
+    def saw(self, error_s: float) -> None:
+        """An answer came, or its deadline passed, so much later than expected."""
+        off = abs(error_s - self._mean) - self._deviation
+        self._deviation += (RISE if off > 0 else FALL) * off
+        self._mean += MEAN_WEIGHT * (error_s - self._mean)
+
+    def halve(self) -> None:
+        """A probe was answered in time."""
+        self._mean, self._deviation = self._mean / 2, self._deviation / 2
+
+    def of(self, timeout_s: float) -> float:
+        """In seconds, for a request with such a timeout."""
+        margin_s = self._mean + DEVIATIONS * self._deviation
+        return min(max(0.0, margin_s), LARGEST_MARGIN * timeout_s)
+
+
+class Probe:
+    """Admits one request per second although the estimate says no: else a slow moment, or a
+    calibration made in one, might refuse all for ever, as the cost model learns from work only.
+
+    Of one priority. Times are those of the clock.
+    """
+
+    def __init__(self) -> None:
+        self.refusing = False
+        self._refusing_since = 0.0
+        self._longest = self._longest_at = 0.0
+        self._uploading_since = -PROBE_EVERY_S
+
+    def admitted(self) -> None:
+        """A job was, as a probe or not."""
+        self.refusing, self._longest = False, 0.0
+
+    def due(self, timeout_s: float, now: float) -> bool:
+        """Asked for every request that the estimate refuses: whether it is the probe."""
+        if not self.refusing:
+            self.refusing, self._refusing_since = True, now
+        if timeout_s >= self._longest or now - self._longest_at > PROBE_MEMORY_S:
+            self._longest, self._longest_at = timeout_s, now
+        return (
+            now - self._refusing_since > PROBE_EVERY_S
+            and timeout_s >= PROBE_TIMEOUT * self._longest
+        )
+
+    def due_for_upload(self, timeout_s: float, now: float) -> bool:
+        """`due`, before the upload: one at a time."""
+        if not self.due(timeout_s, now) or now - self._uploading_since < PROBE_EVERY_S:
+            return False
+        self._uploading_since = now
+        return True
+
+
+class Estimate:
+    """Of one version; decoders are shared with the others, the engines are its own."""
+
+    def __init__(
+        self,
+        costs: CostModel,
+        decoder: Decoder,
+        batcher: Batcher,
+        policy: BatchPolicy,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._costs, self._decoder, self._batcher, self._clock = costs, decoder, batcher, clock
         self._max_batch = policy.max_batch_size
         # Of each level: the lower ones wait for the higher, which need not know of it.
         self._margins = [Margin() for _ in range(policy.priority_levels)]
-        self._trials = [Trial() for _ in range(policy.priority_levels)]
+        self._probes = [Probe() for _ in range(policy.priority_levels)]
         self.pace = 1.0
         """Seconds that pass for each second of the cost model, while photos wait."""
-        self._last = 0.0
+        self._last_batch = 0.0
         self._was_busy = False
 
-    def settled(self, job: Job) -> None:
-        """Compares the answer, or the moment when the caller gave up, with what was expected."""
-        now, margin = time.monotonic(), self._margins[job.level - 1]
-        if not job.trial:
+    def check(self, request: Request) -> None:
+        """Before the upload. Raises WouldMiss when no photo of this request has a chance. With
+        nothing else to do the photo itself is estimated, and that is enough."""
+        timeout_s = request.deadline - request.start
+        busy = self._decoder.waiting or self._batcher.waiting or self._engine_free_at()
+        if not busy and timeout_s > self._costs.least_s:
+            return
+        decode_s = self._costs.decode_s(None)
+        expected, _ = self._expected(request.level, request.deadline, decode_s)
+        latest = expected + self._margins[request.level - 1].of(timeout_s)
+        probe = self._probes[request.level - 1]
+        if latest > request.deadline and not probe.due_for_upload(timeout_s, self._clock()):
+            raise self._too_late(request, latest, decode_s)
+
+    def admit(self, job: Job) -> None:
+        """Notes when the answer is expected.
+
+        Raises WouldMiss when that is too late, or would make the answer of another job late.
+        """
+        now, probe = self._clock(), self._probes[job.level - 1]
+        margin_s = self._margins[job.level - 1].of(job.deadline - now)
+        job.expected, behind = self._expected(job.level, job.deadline, job.decode_s)
+        if job.expected + margin_s > job.deadline:
+            timeout_s = job.deadline - job.request.start
+            job.probe = job.deadline > now and probe.due(timeout_s, now)
+            if not job.probe:
+                raise self._too_late(job.request, job.expected + margin_s, job.decode_s)
+        if behind:
+            self._delay(behind, job)
+        if probe.refusing:
+            probe.admitted()
+
+    def learn(self, job: Job, answered: bool) -> None:
+        """Compares the answer, or the moment when the deadline passed, with what was expected."""
+        now, margin = self._clock(), self._margins[job.level - 1]
+        if not (answered or now >= job.deadline):
+            return
+        if not job.probe:
             margin.saw(now - job.expected)
         elif now <= job.deadline:
             margin.halve()
 
-    def backlog_s(self) -> float:
-        """How long until everything that waits now is answered."""
-        waiting = len(self._decoder) + len(self._batcher)
-        decode = len(self._decoder) * self._costs.decode_s(None) / self._decoder.threads
-        batches = -(-waiting // self._max_batch)
-        infer = batches * self._costs.infer_s(self._max_batch) / self._batcher.parallel
-        return self.pace * max(decode, infer)
-
-    def admit(self, job: Job) -> None:
-        """Notes what the job costs and when its answer is expected.
-
-        Raises WouldMiss when that would be too late, or would make somebody else's answer late.
-        """
-        job.decode_s = 0.0 if job.crop is not None else self._costs.decode_s(job.header)
-        job.expected, after = self._expected(job.level, job.deadline, job.decode_s)
-        now, trial = time.monotonic(), self._trials[job.level - 1]
-        latest = job.expected + self._margins[job.level - 1].of(job.deadline - job.arrived)
-        if latest > job.deadline:
-            job.trial = job.deadline > now and trial.due(job.deadline - job.start, now)
-            if not job.trial:
-                raise self._too_late(job.start, job.deadline, latest, job.decode_s)
-        if after:
-            self._keep_promises(job, after)
-        trial.admitted()
-
-    def check(self, level: int, start: float, deadline: float) -> None:
-        """Raises WouldMiss when a photo that is still to be uploaded would have no chance."""
-        decode_s = self._costs.decode_s(None)
-        expected, _ = self._expected(level, deadline, decode_s)
-        latest = expected + self._margins[level - 1].of(deadline - start)
-        passes = self._trials[level - 1].passes
-        if latest > deadline and not passes(deadline - start, time.monotonic()):
-            raise self._too_late(start, deadline, latest, decode_s)
-
-    def _expected(self, level: int, deadline: float, decode_s: float) -> tuple[float, list[Job]]:
-        """When such an answer would be ready, and who would have to wait longer for it."""
-        costs, most = self._costs, self._max_batch
-        now = time.monotonic()
-        decoding, decoding_after = self._decoder.around(level, deadline)
-        queued, queued_after = self._batcher.around(level, deadline)
-        after = decoding_after + queued_after
-        full, rest = divmod(len(decoding) + len(queued), most)
-        ahead_s = sum([job.decode_s for job in decoding]) / self._decoder.threads
-        decoded = self.pace * ahead_s + decode_s
-        running = max(0.0, self._batcher.busy_until - now)
-        free = running + self.pace * full * costs.infer_s(most) / self._batcher.parallel
-        infer_s = costs.infer_s(min(most, rest + 1 + len(after)))
-        return now + max(decoded, free) + infer_s, after
-
-    def executed(self, jobs: list[Job]) -> None:
+    def ran(self, jobs: list[Job]) -> None:
         """Compares with the clock: what passed between two batches while photos waited includes all
-        that the cost model does not know, such as the faces."""
+        that the cost model does not know, such as the event loop."""
         now = jobs[0].inferred
         if self._was_busy:
-            decode = sum(job.decode_s for job in jobs) / self._decoder.threads
-            predicted = max(self._costs.infer_s(len(jobs)) / self._batcher.parallel, decode)
-            ratio = min(max((now - self._last) / predicted, 0.2), 5.0)
+            decode_s = sum([job.decode_s for job in jobs]) / self._decoder.threads
+            predicted = max(self._costs.infer_s(len(jobs)) / self._batcher.parallel, decode_s)
+            ratio = min(max((now - self._last_batch) / predicted, 0.2), 5.0)
             self.pace += PACE_WEIGHT * (ratio - self.pace)
-        self._last, self._was_busy = now, len(self._decoder) + len(self._batcher) > 0
+        self._last_batch = now
+        self._was_busy = bool(self._decoder.waiting or self._batcher.waiting)
 
-    def _too_late(self, start: float, deadline: float, latest: float, decode_s: float) -> WouldMiss:
-        timeout_ms = round((deadline - start) * 1000)
-        least = decode_s + self._costs.infer_s(1)
-        if start + least > deadline:
+    def backlog_s(self) -> float:
+        """How long until everything that waits now is answered."""
+        decoding = len(self._decoder.waiting)
+        decode_s = decoding * self._costs.decode_s(None) / self._decoder.threads
+        batches = -(-(decoding + len(self._batcher.waiting)) // self._max_batch)
+        infer_s = batches * self._costs.infer_s(self._max_batch) / self._batcher.parallel
+        return self.pace * max(decode_s, infer_s)
+
+    def _expected(self, level: int, deadline: float, decode_s: float) -> tuple[float, list[Job]]:
+        """When such an answer would be ready, and the jobs that would wait longer for it."""
+        costs, most = self._costs, self._max_batch
+        now = self._clock()
+        ahead, decoded = 0, decode_s
+        behind: list[Job] = []
+        if self._decoder.waiting:
+            decoding, behind = self._decoder.around(level, deadline)
+            ahead_s = sum([job.decode_s for job in decoding]) / self._decoder.threads
+            decoded += self.pace * ahead_s
+            ahead += len(decoding)
+        if self._batcher.waiting:
+            queued, queued_behind = self._batcher.around(level, deadline)
+            behind = behind + queued_behind
+            ahead += len(queued)
+        free = max(0.0, self._engine_free_at() - now)
+        full, rest = divmod(ahead, most)
+        if full:
+            free += self.pace * full * costs.infer_s(most) / self._batcher.parallel
+        infer_s = costs.infer_s(min(most, rest + 1 + len(behind)))
+        return now + max(decoded, free) + infer_s, behind
+
+    def _engine_free_at(self) -> float:
+        """When the first engine should be free; 0 when one is idle."""
+        return min([engine.free_at for engine in self._batcher.engines])
+
+    def _delay(self, behind: list[Job], newcomer: Job) -> None:
+        """Raises WouldMiss when a job that is in time so far would not be."""
+        most = self._max_batch
+        infer_s = self._costs.infer_s(most) / most / self._batcher.parallel
+        delay_s = self.pace * max(infer_s, newcomer.decode_s / self._decoder.threads)
+        for job in behind:
+            if (
+                job.level <= newcomer.level
+                and job.expected <= job.deadline < job.expected + delay_s
+            ):
+                raise WouldMiss(
+                    "photos that were accepted before would be late: try again later",
+                    retry_after_s=jittered(self.backlog_s()),
+                )
+        for job in behind:
+            job.expected += delay_s
+
+    def _too_late(self, request: Request, latest: float, decode_s: float) -> WouldMiss:
+        timeout_ms = round((request.deadline - request.start) * 1000)
+        least_s = decode_s + self._costs.infer_s(1)
+        if request.start + least_s > request.deadline:
             return WouldMiss(
-                f"such a photo takes about {least * 1000:.0f} ms here; the deadline was "
+                f"such a photo takes about {least_s * 1000:.0f} ms here; the deadline was "
                 f"{timeout_ms} ms"
             )
         return WouldMiss(
-            f"an answer may take {(latest - start) * 1000:.0f} ms now; the deadline was "
+            f"an answer may take {(latest - request.start) * 1000:.0f} ms now; the deadline was "
             f"{timeout_ms} ms: try again later",
-            retry_after_s=jittered(latest - deadline),
+            retry_after_s=jittered(latest - request.deadline),
         )
-
-    def _keep_promises(self, newcomer: Job, after: list[Job]) -> None:
-        most = self._max_batch
-        infer_s = self._costs.infer_s(most) / most / self._batcher.parallel
-        share = max(infer_s, newcomer.decode_s / self._decoder.threads)
-        delay = self.pace * share
-        ours = (j for j in after if j.level <= newcomer.level)
-        if any(j.expected <= j.deadline < j.expected + delay for j in ours):  # and not broken yet
-            raise WouldMiss(
-                "photos that were accepted before would be late: try again later",
-                retry_after_s=jittered(self.backlog_s()),
-            )
-        for job in after:
-            job.expected += delay
-
-
-def jittered(seconds: float) -> float:
-    """Half to one and a half of it, so that those who were refused do not all come back at once."""
-    return max(0.01, seconds) * uniform(0.5, 1.5)

@@ -1,76 +1,172 @@
-"""One photo's way through the server: who it belongs to, until when, and its answer."""
+"""The life of a photo in three types: the Request that brings it, its Job, and the Answer.
+
+All times are of time.monotonic.
+"""
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.header import Header
 from alexnet.preprocess import Photo
-from server.errors import Expired
+from server.engines.model import Model
+from server.errors import Cancelled, Expired, ServeError
+from server.scheduler.gate import Gate, Occupancy
+from server.telemetry.counts import Timing
+
+Body = TypeVar("Body")
+Row = NDArray[np.float32]
+"""Of probabilities: (classes,)"""
 
 
-@dataclass(frozen=True)
-class Inferred:
-    """One photo's row of the engine's answer."""
+class Version(Protocol):
+    """What serves a request: scheduler/pipeline.py."""
 
-    probabilities: NDArray[np.float32]
-    """(classes,)"""
-    batch_size: int
+    number: str
+    model: Model
+    users: Occupancy
+    max_batch_size: int
+
+    def start(self, job: "Job", photo: bytes | NDArray[np.uint8]) -> None: ...
+    def decoded(self, job: "Job") -> None: ...
+    def ended(self, job: "Job", outcome: Timing | ServeError) -> None: ...
 
 
-@dataclass(eq=False)
-class Job:
-    """Settled exactly once, on the loop that made it; times are of time.monotonic."""
+@dataclass(eq=False, slots=True)
+class Request:
+    """What a caller asked for, from its admission to its end."""
 
+    face: str
+    """The protocol: rest, grpc, grpc-stream, oip-rest, oip-grpc or oip-grpc-stream."""
+    model: str
+    """The name that was asked for: several share an engine."""
+    version: Version
+    gate: Gate
     start: float
-    """Of the request it belongs to."""
     deadline: float
-    level: int = 1
+    has_deadline: bool
+    """The call names one; else it is the server's own."""
+    level: int
     """Priority: 1 is the highest."""
+    received: float
+    """When its photos were here; `start` where they came with it."""
+    uploaded: bool
+    """Its upload is counted in `held`."""
+    held: int = 0
+    """Bytes."""
+    timings: list[Timing] = field(default_factory=list)
+    """Of its photos that were answered."""
+
+    async def receive(self, body: Awaitable[Body]) -> Body:
+        """The body. Raises Expired when it is not here at the deadline, or after the server's own
+        timeout: a slow upload must not keep its place for as long as the caller likes."""
+        end = min(self.deadline, self.start + self.gate.limits.request_timeout_s)
+        try:
+            async with asyncio.timeout(end - time.monotonic()):
+                received = await body
+        except TimeoutError:
+            raise Expired.after(self.start) from None
+        self.received = time.monotonic()
+        return received
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the network says of one photo, and where the time went."""
+
+    probabilities: Row
+    timing: Timing
+    photo: Photo | None
+    """None when the caller sent pixels."""
+    version: Version
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One photo on its way through the stages; settled exactly once, on the event loop."""
+
+    request: Request
+    deadline: float
+    level: int
     image: bytes = b""
     header: Header | None = None
     crop: NDArray[np.uint8] | None = None
     """(crop, crop, 3); None until decoded."""
     photo: Photo | None = None
-    model: str = ""
-    """The name that was asked for; several share an engine."""
+    held: int = 0
+    """Bytes, of those of the request."""
 
     decode_s: float = 0.0
     """What decoding it is expected to cost one thread."""
     expected: float = 0.0
     """When its answer is expected."""
-    trial: bool = False
-    """Decoded and run though it is expected to be late."""
+    probe: bool = False
+    """Admitted although the estimate says no: the cost model learns from it."""
 
-    arrived: float = field(default_factory=time.monotonic)
+    queued: float = 0.0
     decode_started: float = 0.0
     decoded: float = 0.0
     infer_started: float = 0.0
     inferred: float = 0.0
+    batch_size: int = 0
+    """0 until an engine has taken it."""
 
+    settled: bool = False
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    answer: "asyncio.Future[Inferred]" = field(init=False)
+    _timer: asyncio.TimerHandle | None = None
+    _answer: "asyncio.Future[Answer] | None" = None
 
-    def __post_init__(self) -> None:
-        self.answer = self.loop.create_future()
+    async def answer(self) -> Answer:
+        """To be called once the job has started. Raises a ServeError: Expired at the deadline.
+        Cancelled, the job leaves whichever queue it is in, at once."""
+        self._timer = self.loop.call_at(self.deadline, self._expire)
+        self._answer = self.loop.create_future()
+        try:
+            return await self._answer
+        except asyncio.CancelledError:
+            self.settle(Cancelled())
+            raise
+        finally:
+            self._answer = None  # an error's traceback leads here, and must not lead to itself
 
-    def fail(self, error: Exception) -> None:
-        """From any thread; nothing happens when it is settled."""
-        self.loop.call_soon_threadsafe(self._fail, error)
+    def settle(self, result: Row | ServeError) -> None:
+        """The only way out. Wakes the caller, gives the bytes back, counts the end and teaches the
+        estimates; what comes second is ignored."""
+        if self.settled:
+            return
+        self.settled, now, request = True, time.monotonic(), self.request
+        waiting = self._answer if self._answer and not self._answer.done() else None
+        request.held -= self.held
+        request.gate.held -= self.held
+        if self._timer:
+            self._timer.cancel()
+        if isinstance(result, ServeError):
+            if waiting:
+                waiting.set_exception(result)
+            request.version.ended(self, result)
+            return
+        timing = Timing(
+            upload=request.received - request.start,
+            decode_queue=self.decode_started - request.received,
+            decode=self.decoded - self.decode_started,
+            batch_queue=self.infer_started - self.decoded,
+            infer=self.inferred - self.infer_started,
+            total=now - request.start,
+            batch_size=self.batch_size,
+        )
+        request.timings.append(timing)
+        if waiting:
+            waiting.set_result(Answer(result, timing, self.photo, request.version))
+        request.version.ended(self, timing)
 
-    def expire(self) -> None:
-        """To be called on the loop, when the deadline has passed."""
-        self._fail(Expired.after(self.start))
+    def fail(self, error: ServeError) -> None:
+        """`settle`, from any thread."""
+        self.loop.call_soon_threadsafe(self.settle, error)
 
-    def abandon(self) -> None:
-        """Nobody waits for the answer any more; an error in it has a traceback with frames that
-        have the job: a circle."""
-        self.answer = self.loop.create_future()
-        self.answer.cancel()
-
-    def _fail(self, error: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
+    def _expire(self) -> None:
+        self.settle(Expired.after(self.request.start))

@@ -1,23 +1,33 @@
-"""Counts of one model, with the meanings of Triton's statistics extension.
+"""Counts of one model and version, with the meanings of Triton's statistics extension.
 
-Requests and runs of the engine are counted apart: a request may have many photos, a run may carry
-many requests.
+Requests, photos and runs of the engine are counted apart: a request may have many photos, a run may
+carry many requests.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+STAGES = ("upload", "decode_queue", "decode", "batch_queue", "infer", "total")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds that one photo spent in each stage, and the photos it shared the engine with."""
 
+    upload: float
+    decode_queue: float
     decode: float
-    queue: float
+    batch_queue: float
     infer: float
     total: float
     batch_size: int
+
+    @property
+    def queue(self) -> float:
+        """Waiting for a decoder, and then for the engine."""
+        return self.decode_queue + self.batch_queue
 
 
 @dataclass
@@ -29,17 +39,18 @@ class Duration:
         self.count += 1
         self.ns += round(seconds * 1e9)
 
+    def __add__(self, other: Self) -> "Duration":
+        return Duration(self.count + other.count, self.ns + other.ns)
+
 
 @dataclass
-class Statistics:
-    """`executed` may be called from the engine's thread, the others from the loop only."""
+class Counts:
+    """Changed on the event loop only."""
 
     photos: int = 0
     """Answered."""
     executions: int = 0
     """Runs of the engine that carried at least one photo of this model."""
-    pending: int = 0
-    """Requests under way."""
     last_ms: int = 0
     """When the last request was answered, in milliseconds since 1970."""
     success: Duration = field(default_factory=Duration)
@@ -49,14 +60,14 @@ class Statistics:
     decode: Duration = field(default_factory=Duration)
     infer: Duration = field(default_factory=Duration)
     output: Duration = field(default_factory=Duration)
-    reasons: dict[str, int] = field(default_factory=dict)
-    """Why requests failed -> how many; the reasons of server/errors.py."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """Triton's reason -> requests that failed for it."""
     batches: dict[int, Duration] = field(default_factory=dict)
     """Photos in a run of the engine -> such runs."""
 
     def answered(self, timings: Sequence[Timing], total_s: float) -> None:
         """A request with these photos; its stages are those of the photo that took longest."""
-        slowest = max(timings, key=lambda timing: timing.total)
+        slowest = max(timings, key=_total) if len(timings) > 1 else timings[0]
         self.photos += len(timings)
         self.last_ms = time.time_ns() // 1_000_000
         self.success.add(total_s)
@@ -65,10 +76,36 @@ class Statistics:
         self.infer.add(slowest.infer)
         self.output.add(max(0.0, total_s - slowest.total))
 
-    def failed(self, total_s: float, reason: str) -> None:
+    def failed(self, triton_reason: str, total_s: float) -> None:
         self.fail.add(total_s)
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        self.failures[triton_reason] = self.failures.get(triton_reason, 0) + 1
 
     def executed(self, batch_size: int, infer_s: float) -> None:
         self.executions += 1
         self.batches.setdefault(batch_size, Duration()).add(infer_s)
+
+    def __add__(self, other: Self) -> "Counts":
+        """Of two processes, as those of one."""
+        total = Counts(last_ms=max(self.last_ms, other.last_ms))
+        for name in (f.name for f in fields(self) if f.name != "last_ms"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if isinstance(mine, dict):
+                both = {key: [d[key] for d in (mine, theirs) if key in d] for key in mine | theirs}
+                setattr(total, name, {k: v[0] + v[1] if v[1:] else v[0] for k, v in both.items()})
+            else:
+                setattr(total, name, mine + theirs)
+        return total
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Counts":
+        """Of `to_json`, whose keys JSON has made text."""
+        durations = {k: Duration(**v) for k, v in data.items() if isinstance(v, dict) and "ns" in v}
+        batches = {int(size): Duration(**runs) for size, runs in data["batches"].items()}
+        return cls(**{**data, **durations, "batches": batches})
+
+
+def _total(timing: Timing) -> float:
+    return timing.total

@@ -50,7 +50,7 @@ def configure(level: str, json_lines: bool, process: str = "") -> None:
     logging.captureWarnings(True)
 
 
-def calm(
+def quieten(
     logger: logging.Logger,
     kind: type[BaseException],
     line: str,

@@ -1,13 +1,15 @@
-"""Every metric the server has, on a registry that is passed in.
+"""Every metric of the server, on a registry that is passed in: one record for each thing that ends.
 
-`alexnet_*` are ours, with histograms. `nv_inference_*` repeat the counters of Triton under its
-names and in its units, so that existing dashboards and autoscaling rules go on working.
+`alexnet_*` are ours, with histograms. `nv_inference_*` repeat Triton's counters under its names and
+in its units, so that existing dashboards and autoscaling rules keep working.
 """
 
-import time
-from collections import Counter as Counts
+import re
+from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,75 +19,73 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from server.telemetry.counts import Duration, Statistics, Timing
+from server.errors import ServeError
+from server.telemetry.counts import STAGES, Counts, Duration, Timing
 
-STAGES = ("decode", "queue", "infer", "total")
-# 0.5 ms to 8 s, a factor of two apart.
-SECONDS = tuple(0.0005 * 2**i for i in range(15))
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SHORTEST_S = 0.0005
+DRIFTS = ("decode", "infer", "pace")
 
 
 class Metrics:
-    def __init__(self, registry: CollectorRegistry):
+    """`longest_s` is the longest deadline that the operator expects: the last bucket is above."""
+
+    def __init__(self, registry: CollectorRegistry, longest_s: float = 10.0):
         # A creation time beside every counter would double what is scraped.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
-        self.requests = Counter(
-            "alexnet_requests",
-            "Requests by the protocol they came in on, what became of them, and the version.",
-            ("face", "outcome", "version"),
-            registry=registry,
+        self.counts: defaultdict[tuple[str, str], Counts] = defaultdict(Counts)
+        """(model, version) -> its counts; they outlive an exchange of its weights."""
+        self._waiting: dict[tuple[str, str], Callable[[], int]] = {}
+        self._serving: Tally[str] = Tally()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"alexnet_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"alexnet_{name}", text, labels, registry=registry)
+
+        self._requests = counter(
+            "requests", "Requests by protocol, outcome and version.", "face", "outcome", "version"
         )
-        self.seconds = Histogram(
-            "alexnet_request_duration_seconds",
-            "Time of answered photos by stage.",
-            ("stage", "version"),
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self.batch = Histogram(
+        self._photos = counter("photos", "Photos by outcome and version.", "outcome", "version")
+        buckets = [SHORTEST_S]
+        while buckets[-1] <= longest_s:
+            buckets.append(2 * buckets[-1])
+        self._seconds = Histogram(
+            "alexnet_request_duration_seconds", "Time of answered photos by stage.",
+            ("stage", "version"), buckets=buckets, registry=registry,
+        )  # fmt: skip
+        self._batch = Histogram(
             "alexnet_batch_size", "Photos in each run of the engine.", ("version",),
             buckets=BATCHES, registry=registry,
         )  # fmt: skip
-        self.dropped = Counter(
-            "alexnet_dropped",
-            "Photos that left a queue before they cost the engine anything.",
-            ("reason",),
-            registry=registry,
+        self._rows = counter(
+            "batch_photos", "Photos by the size of the batch they ran in.", "size", "version"
         )
-        self._ready = Gauge(
-            "alexnet_ready", "1 while the readiness probe says yes.", registry=registry
+        self._busy = counter("engine_busy_seconds", "Time in which an engine ran.", "version")
+        self._dropped = counter(
+            "dropped", "Photos that left a queue before they cost the engine anything.", "reason"
         )
-        self.model = Gauge(
-            "alexnet_model_info",
-            "What is served.",
-            ("name", "version", "build", "precision", "engine"),
-            registry=registry,
+        self._model = gauge(
+            "model_info", "What is served.", "name", "version", "build", "precision", "engine"
         )
-        self.drift = Gauge(
-            "alexnet_costmodel_drift_ratio",
+        self._drift = gauge(
+            "costmodel_drift_ratio",
             "What a stage takes now by what it took at calibration; pace is all that is not in it.",
-            ("stage", "version"),
-            registry=registry,
-        )
-        self._drifts: Counts[tuple[str, str]] = Counts()
-        self._in_flight = Gauge(
-            "alexnet_requests_in_flight", "Requests admitted and not answered.", registry=registry
-        )
-        self._held = Gauge(
-            "alexnet_photo_bytes", "Memory that admitted photos are counted with.",
-            registry=registry,
+            "stage", "version",
         )  # fmt: skip
-        self._queued = Gauge(
-            "alexnet_queue_photos", "Photos waiting, by what they wait for.", ("stage",),
-            registry=registry,
-        )  # fmt: skip
+        self._ready = gauge("ready", "1 while the readiness probe says yes.")
+        self._in_flight = gauge("requests_in_flight", "Requests admitted and not answered.")
+        self._held = gauge("photo_bytes", "Memory that admitted photos are counted with.")
+        self._queued = gauge("queue_photos", "Photos waiting, by what they wait for.", "stage")
+        self._limits = gauge("limit", "What the server admits at most.", "limit")
         # Looking labels up costs more than counting.
-        self._requests, self._seconds = cache(self.requests.labels), cache(self.seconds.labels)
-        self._triton = TritonCounters()
-        registry.register(self._triton)
+        self._labelled: Callable[..., Any] = cache(lambda metric, *labels: metric.labels(*labels))
+        registry.register(_TritonCounters(self.counts, self._waiting))
 
     def watch(
         self,
@@ -93,6 +93,7 @@ class Metrics:
         in_flight: Callable[[], int],
         held: Callable[[], int],
         queued: Mapping[str, Callable[[], int]],
+        limits: Mapping[str, int],
     ) -> None:
         """Gauges are asked when scraped: they cannot drift from the truth."""
         self._ready.set_function(ready)
@@ -100,86 +101,118 @@ class Metrics:
         self._held.set_function(held)
         for stage, photos in queued.items():
             self._queued.labels(stage).set_function(photos)
+        for name, limit in limits.items():
+            self._limits.labels(name).set(limit)
 
-    def statistics(self, model: str, version: str) -> Statistics:
-        """The counts of a version; they outlive an exchange of its weights, as counters must."""
-        return self._triton.counted.setdefault((model, version), Statistics())
-
-    def serving(self, info: Sequence[str], drift: Mapping[str, Callable[[], float]]) -> None:
-        """A version is served from now on: `info` is the labels of alexnet_model_info."""
+    def serving(
+        self,
+        info: Sequence[str],
+        drift: Mapping[str, Callable[[], float]],
+        waiting: Mapping[str, Callable[[], int]],
+    ) -> None:
+        """A version begins to serve: `info` is the labels of alexnet_model_info, `waiting` counts
+        the requests of each model that wait."""
         version = info[1]
-        self.model.labels(*info).inc()
+        self._model.labels(*info).inc()
+        self._serving[version] += 1
         for stage, ratio in drift.items():
-            self.drift.labels(stage, version).set_function(ratio)
-            self._drifts[version, stage] += 1
+            self._drift.labels(stage, version).set_function(ratio)
+        for model, requests in waiting.items():
+            self.counts[model, version]  # its counters are there from the start
+            self._waiting[model, version] = requests
 
     def retired(self, info: Sequence[str]) -> None:
-        """What asked it for gauges is let go, unless its successor has taken them over."""
-        self.model.labels(*info).dec()
-        for version, stage in [key for key in self._drifts if key[0] == info[1]]:
-            self._drifts[version, stage] -= 1
-            if self._drifts[version, stage] == 0:
-                self.drift.remove(stage, version)
+        """A version serves no more; the last under its number takes its gauges along."""
+        version = info[1]
+        self._model.labels(*info).dec()
+        self._serving[version] -= 1
+        if self._serving[version] == 0:
+            for stage in DRIFTS:
+                self._drift.remove(stage, version)
+            for key in [key for key in self._waiting if key[1] == version]:
+                del self._waiting[key]
 
-    def answered(self, face: str, version: str, timings: Sequence[Timing]) -> None:
-        self._requests(face, "ok", version).inc()
+    def request_answered(
+        self, face: str, model: str, version: str, timings: Sequence[Timing], total_s: float
+    ) -> None:
+        self._labelled(self._requests, face, "ok", version).inc()
+        self.counts[model, version].answered(timings, total_s)
+
+    def request_failed(
+        self, face: str, error: ServeError, model: str = "", version: str = "", total_s: float = 0
+    ) -> None:
+        """`model` is empty where none was found for the request."""
+        self._labelled(self._requests, face, error.reason, version).inc()
+        if model:
+            self.counts[model, version].failed(error.triton, total_s)
+
+    def photo_answered(self, version: str, timing: Timing) -> None:
+        self._labelled(self._photos, "ok", version).inc()
         for stage in STAGES:
-            for timing in timings:
-                self._seconds(stage, version).observe(getattr(timing, stage))
+            self._labelled(self._seconds, stage, version).observe(getattr(timing, stage))
 
-    def left(self, deadline: float) -> None:
-        """Somebody left a queue, cancelled or at his deadline, a time of time.monotonic."""
-        reason = "expired" if time.monotonic() >= deadline else "cancelled"
-        self.dropped.labels(reason).inc()
+    def photo_failed(self, version: str, reason: str, waited: bool) -> None:
+        """`waited`: it left a queue."""
+        self._labelled(self._photos, reason, version).inc()
+        if waited:
+            self._labelled(self._dropped, reason).inc()
 
-    def failed(self, face: str, reason: str, version: str) -> None:
-        self._requests(face, reason, version).inc()
+    def batch_ran(self, models: set[str], version: str, size: int, seconds: float) -> None:
+        self._labelled(self._batch, version).observe(size)
+        self._labelled(self._rows, str(size), version).inc(size)
+        self._labelled(self._busy, version).inc(seconds)
+        for model in models:
+            self.counts[model, version].executed(size, seconds)
 
 
-# Our reasons in Triton's words; any other is OTHER.
-TRITON_REASONS = {
-    "overloaded": "REJECTED",
-    "expired": "REJECTED",
-    "would_miss_deadline": "REJECTED",
-    "cancelled": "CANCELED",
-    "engine": "BACKEND",
-}
+def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of a scrape. Triton's counters have its types in the text format; in
+    OpenMetrics there is no counter whose name lacks `_total`."""
+    encode, content_type = choose_encoder(accept)
+    body = encode(registry)
+    if content_type.startswith("text/plain"):
+        body = re.sub(rb"(?m)^(# TYPE nv_\w+) untyped$", rb"\1 counter", body)
+    return body, {"content-type": content_type}
 
-_TRITON: tuple[tuple[str, str, Callable[[Statistics], float]], ...] = (
-    ("request_success", "Requests answered.", lambda s: s.success.count),
-    ("pending_request_count", "Requests under way.", lambda s: s.pending),
-    ("count", "Photos answered.", lambda s: s.photos),
-    ("exec_count", "Runs of the engine.", lambda s: s.executions),
-    ("request_duration_us", "Summed time of requests.", lambda s: _us(s.success)),
-    ("queue_duration_us", "Summed time in the queue.", lambda s: _us(s.queue)),
-    ("compute_input_duration_us", "Summed time of decoding.", lambda s: _us(s.decode)),
-    ("compute_infer_duration_us", "Summed time in the engine.", lambda s: _us(s.infer)),
-    ("compute_output_duration_us", "Summed time of ranking.", lambda s: _us(s.output)),
+
+_TRITON: tuple[tuple[str, str, Callable[[Counts], float]], ...] = (
+    ("request_success", "Requests answered.", lambda c: c.success.count),
+    ("count", "Photos answered.", lambda c: c.photos),
+    ("exec_count", "Runs of the engine.", lambda c: c.executions),
+    ("request_duration_us", "Summed time of requests.", lambda c: _us(c.success)),
+    ("queue_duration_us", "Summed time in the queue.", lambda c: _us(c.queue)),
+    ("compute_input_duration_us", "Summed time of decoding.", lambda c: _us(c.decode)),
+    ("compute_infer_duration_us", "Summed time in the engine.", lambda c: _us(c.infer)),
+    ("compute_output_duration_us", "Summed time of ranking.", lambda c: _us(c.output)),
 )
 
 
-class TritonCounters(Collector):
+class _TritonCounters(Collector):
     """Triton's metrics.md: counters whose names lack the `_total` that prometheus_client adds."""
 
-    def __init__(self) -> None:
-        self.counted: dict[tuple[str, str], Statistics] = {}
-        """(model, version) -> its counts"""
+    def __init__(
+        self,
+        counts: Mapping[tuple[str, str], Counts],
+        waiting: Mapping[tuple[str, str], Callable[[], int]],
+    ):
+        self._counts, self._waiting = counts, waiting
 
     def collect(self) -> Iterator[Metric]:
         for name, text, value in _TRITON:
             metric = Metric(f"nv_inference_{name}", text, "unknown")
-            for (model, version), counts in self.counted.items():
+            for (model, version), counts in self._counts.items():
                 metric.add_sample(metric.name, {"model": model, "version": version}, value(counts))
             yield metric
         failures = Metric("nv_inference_request_failure", "Requests not answered.", "unknown")
-        for (model, version), counts in self.counted.items():
-            reasons = dict.fromkeys(("REJECTED", "CANCELED", "BACKEND", "OTHER"), 0)
-            for reason, count in counts.reasons.items():
-                reasons[TRITON_REASONS.get(reason, "OTHER")] += count
-            for reason, count in reasons.items():
+        for (model, version), counts in self._counts.items():
+            for reason in ("REJECTED", "CANCELED", "BACKEND", "OTHER"):
                 labels = {"model": model, "version": version, "reason": reason}
-                failures.add_sample(failures.name, labels, count)
+                failures.add_sample(failures.name, labels, counts.failures.get(reason, 0))
         yield failures
+        pending = Metric("nv_inference_pending_request_count", "Requests that wait.", "gauge")
+        for (model, version), requests in self._waiting.items():
+            pending.add_sample(pending.name, {"model": model, "version": version}, requests())
+        yield pending
 
 
 def _us(duration: Duration) -> int:

@@ -4,18 +4,17 @@ from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
-from prometheus_client.exposition import choose_encoder
 
-from server.api.classify_http import errors
-from server.api.listener import Listener
-from server.workers.peers import gathered
+from server.api.http import Listener, application
+from server.telemetry.metrics import expose
+from server.workers.peers import gather
 from server.workers.totals import Totals
 
 
 class Overview:
     def __init__(self, folder: Path, host: str, port: int):
         self._folder, self._host = folder, host
-        disable_created_metrics()  # type: ignore[no-untyped-call] # as in server/telemetry/metrics.py
+        disable_created_metrics()  # type: ignore[no-untyped-call] # as in telemetry/metrics.py
         self._registry, self._totals = CollectorRegistry(auto_describe=False), Totals()
         self._registry.register(self._totals)
         self._workers = Gauge("alexnet_workers", "Processes that answer.", registry=self._registry)
@@ -23,15 +22,12 @@ class Overview:
             "alexnet_workers_ended", "Processes that ended by themselves and were replaced.",
             registry=self._registry,
         )  # fmt: skip
-        application = web.Application(middlewares=[errors])
-        application.add_routes(
-            [
-                web.get("/metrics", self.metrics),
-                web.get("/livez", self.live),
-                web.get("/readyz", self.ready),
-            ]
-        )
-        self._listener = Listener(application, port)
+        routes = [
+            web.get("/metrics", self.metrics),
+            web.get("/livez", self.live),
+            web.get("/readyz", self.ready),
+        ]
+        self._listener = Listener(application(routes), port)
 
     @property
     def port(self) -> int:
@@ -53,16 +49,16 @@ class Overview:
         return web.json_response({"live": True})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """While any worker is: whoever connects gets one that listens."""
-        ready = len(await gathered(self._folder, "/readyz"))
+        """While any worker is: a connection goes to one that listens."""
+        ready = len(await gather(self._folder, "/readyz"))
         return web.json_response(
             {"ready": ready > 0, "workers": ready}, status=200 if ready else 503
         )
 
     async def metrics(self, request: web.Request) -> web.Response:
         asked = self._totals.ask()
-        exposed = dict(await gathered(self._folder, "/metrics"))
+        exposed = dict(await gather(self._folder, "/metrics"))
         self._totals.tell(exposed, asked)
         self._workers.set(len(exposed))
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return web.Response(body=encode(self._registry), headers={"content-type": content_type})
+        body, headers = expose(self._registry, request.headers.get("accept", ""))
+        return web.Response(body=body, headers=headers)

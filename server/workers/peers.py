@@ -1,26 +1,24 @@
-"""What concerns every process behind a port: exchanging versions, and counts that add up.
+"""How the workers behind a port talk: loads and unloads for all, and counts that add up.
 
-With one process that is the process itself. Several have a socket each, in a folder that only their
-user may enter, and ask each other there.
+Each has a socket, in a folder that only their user may enter, and asks the others there.
 """
 
 import asyncio
 import json
 import logging
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from alexnet.manifest import BundleError
-from server.api.oip import metadata as oip_metadata
-from server.api.oip.models import Models
+from server.models.control import AllCounts, Control
+from server.models.repository import Repository
+from server.telemetry.counts import Counts
 
 log = logging.getLogger(__name__)
-
-Json = dict[str, Any]
 
 ANSWER_S = 5.0
 LOAD_S = 600.0
@@ -38,82 +36,63 @@ class Seat:
         return self.folder / f"{self.number}.sock"
 
 
-class Alone:
-    """The only process, or one of several and what it does for itself."""
+class Peers(Control):
+    """Does for all workers what one of them is asked."""
 
-    def __init__(self, models: Models):
-        self.models = models
-
-    async def load(self) -> None:
-        """Raises BundleError; then nothing has changed."""
-        await asyncio.shield(self.models.plane.repository.load())  # whoever asked may hang up
-
-    async def unload(self) -> None:
-        await asyncio.shield(self.models.plane.repository.unload())
-
-    async def statistics(self, name: str, version: str) -> Json:
-        """Raises NotFound."""
-        return oip_metadata.statistics(self.models, name, version)
-
-    def routes(self) -> list[web.RouteDef]:
-        """For the others."""
-
-        async def load(request: web.Request) -> web.Response:
-            try:
-                await self.load()
-            except BundleError as error:
-                return web.Response(status=409, text=str(error))
-            return web.Response()
-
-        async def unload(request: web.Request) -> web.Response:
-            await self.unload()
-            return web.Response()
-
-        async def statistics(request: web.Request) -> web.Response:
-            return web.json_response(await self.statistics("", ""))
-
-        async def served(request: web.Request) -> web.Response:
-            return web.json_response([s.version for s in self.models.plane.repository.served])
-
-        return [
-            web.get("/served", served),
-            web.post("/load", load),
-            web.post("/unload", unload),
-            web.get("/statistics", statistics),
-        ]
-
-
-class Together(Alone):
-    """One of several, which does for all what it is asked."""
-
-    def __init__(self, models: Models, folder: Path):
-        super().__init__(models)
-        self._folder = folder
+    def __init__(self, repository: Repository, counts: AllCounts, seat: Seat):
+        super().__init__(repository, counts)
+        self._folder = seat.folder
 
     async def load(self) -> None:
-        """One after the other, so that the machine is never busy with more than one; who comes
-        first proves a version for all. Raises BundleError, and asks nobody any more."""
+        """One after the other, so that the machine is never busy with more than one; the first one
+        proves a version for all. Raises BundleError, and asks no other any more."""
         await asyncio.shield(_tell(self._folder, "/load"))
 
     async def unload(self) -> None:
         await asyncio.shield(_tell(self._folder, "/unload"))
 
-    async def statistics(self, name: str, version: str) -> Json:
-        mine = oip_metadata.statistics(self.models, name, version)  # raises what is wrong with it
-        asked = {(row["name"], row["version"]) for row in mine["model_stats"]}
-        documents = [json.loads(text) for _, text in await gathered(self._folder, "/statistics")]
-        return oip_metadata.added(documents, asked)
+    async def counts(self) -> AllCounts:
+        total: defaultdict[tuple[str, str], Counts] = defaultdict(Counts)
+        for _, text in await gather(self._folder, "/counts"):
+            for model, version, counts in json.loads(text):
+                total[model, version] += Counts.from_json(counts)
+        return total
 
 
-def among(models: Models, seat: Seat | None) -> Alone:
-    return Together(models, seat.folder) if seat else Alone(models)
+def routes(control: Control) -> list[web.RouteDef]:
+    """Of the socket; `control` is of this process alone."""
+
+    async def load(request: web.Request) -> web.Response:
+        try:
+            await control.load()
+        except BundleError as error:
+            return web.Response(status=409, text=str(error))
+        return web.Response()
+
+    async def unload(request: web.Request) -> web.Response:
+        await control.unload()
+        return web.Response()
+
+    async def counts(request: web.Request) -> web.Response:
+        rows = [(*key, each.to_json()) for key, each in (await control.counts()).items()]
+        return web.json_response(rows)
+
+    async def served(request: web.Request) -> web.Response:
+        return web.json_response([pipeline.number for pipeline in control.repository.served])
+
+    return [
+        web.get("/served", served),
+        web.post("/load", load),
+        web.post("/unload", unload),
+        web.get("/counts", counts),
+    ]
 
 
 def sockets(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.sock"), key=lambda socket: int(socket.stem))
 
 
-async def gathered(folder: Path, path: str) -> list[tuple[int, str]]:
+async def gather(folder: Path, path: str) -> list[tuple[int, str]]:
     """(worker, what it says) of each that answers 200; one that is starting or ending does not."""
 
     async def ask(socket: Path) -> tuple[int, int, str]:
@@ -127,8 +106,8 @@ async def gathered(folder: Path, path: str) -> list[tuple[int, str]]:
 
 
 async def served_by_others(seat: Seat) -> list[str] | None:
-    """The versions that a worker who takes a place has to serve; None when nobody is there yet."""
-    answers = await gathered(seat.folder, "/served")
+    """The versions that a new worker has to serve; None when no other is there yet."""
+    answers = await gather(seat.folder, "/served")
     others = [json.loads(text) for worker, text in answers if worker != seat.number]
     return list(others[0]) if others else None
 
@@ -146,7 +125,10 @@ async def hangs(seat: Seat, patience_s: float) -> bool:
 
 async def _tell(folder: Path, path: str) -> None:
     told: set[Path] = set()
-    for last in (False, True):  # who takes a place meanwhile is told now, or asks the others after
+    for last in (
+        False,
+        True,
+    ):  # a worker that starts meanwhile is told now, or asks the others later
         for socket in [each for each in sockets(folder) if each not in told]:
             try:
                 status, text = await _ask(socket, "POST", path, LOAD_S)

@@ -23,9 +23,9 @@ from server.workers.ports import reserved
 
 log = logging.getLogger(__name__)
 
-# Who ended after less than this would end again: the next takes its place after a pause.
+# A worker that ended sooner would end again: the next takes its place after a pause.
 STEADY_S, LONGEST_PAUSE_S = 10.0, 30.0
-# Who says nothing for so long is killed: its part of the connections would wait for ever.
+# A worker that says nothing for so long is killed: its connections would wait for ever.
 PROBE_S, PATIENCE_S = 5.0, 30.0
 GRACE_S = 5.0
 
@@ -85,7 +85,7 @@ def share(config: Config) -> Config:
 
 class Crew:
     def __init__(self, config: Config, folder: Path, ended: Callable[[int], None]):
-        """`ended` is told of each worker that ended by itself."""
+        """`ended` is called for each worker that ended by itself."""
         self._config, self._folder, self._ended = config, folder, ended
         self._processes: dict[int, Process] = {}
         self._watchers: list[asyncio.Task[None]] = []
@@ -102,7 +102,7 @@ class Crew:
         return banner
 
     async def stop(self) -> None:
-        """Asks all to finish what they accepted, and ends those who do not."""
+        """Asks all to finish what they accepted, and ends those that do not."""
         self._stopping = True
         running = [process for process in self._processes.values() if process.returncode is None]
         for process in running:
@@ -173,7 +173,7 @@ class Crew:
 
 def _environment() -> dict[str, str]:
     """So that a worker takes this package, and nothing from the folder it is started in (-P)."""
-    ours = str(Path(__file__).parents[1])
+    ours = str(Path(__file__).parents[2])
     given = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([ours, given] if given else [ours])}
 

@@ -8,7 +8,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-# What is the same in every worker, or says how far one may be off: added up it would say nothing.
+# The same in every worker, or how far one may be off: a sum would say nothing.
 HIGHEST = {
     "alexnet_ready",
     "alexnet_model_info",
@@ -17,9 +17,7 @@ HIGHEST = {
     "process_max_fds",
     "python_info",
 }
-GPU = ("nv_gpu_", "nv_energy_", "alexnet_gpu_")  # each worker tells of the same devices
-# A gauge among Triton's counters, which have no types.
-PENDING = "nv_inference_pending_request_count"
+GPU = ("nv_gpu_", "nv_energy_", "alexnet_gpu_")  # every worker reads the same devices
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]  # name and labels of a sample
 
@@ -56,11 +54,11 @@ class Totals(Collector):
 
 
 def _counts(metric: Metric) -> bool:
-    return metric.type != "gauge" and metric.name != PENDING
+    return metric.type != "gauge"
 
 
 def _added(exposed: list[dict[str, Metric]]) -> Iterator[Metric]:
-    """In the order of the first who has each metric and sample."""
+    """In the order of the first that has each metric and sample."""
     for name in dict.fromkeys(name for metrics in exposed for name in metrics):
         found = [metrics[name] for metrics in exposed if name in metrics]
         add = max if name in HIGHEST or name.startswith(GPU) else sum

@@ -5,50 +5,52 @@ from ipaddress import ip_address
 from typing import Any
 
 from alexnet.manifest import BundleError
+from server.api.oip.models import OipModels
 from server.api.oip.tensors import Parameters
 from server.errors import BadRequest, Disabled
-from server.workers.peers import Alone
+from server.models.control import Control
 
 
 class RepositoryControl:
-    """Peers are addresses without a port. All methods raise Disabled for whom it is not for."""
+    """Peers are addresses without a port. Methods that take one raise Disabled where `allowed`
+    (off, local or open) does not let it in."""
 
-    def __init__(self, everyone: Alone, who: str):
-        self._everyone, self._models, self._who = everyone, everyone.models, who
+    def __init__(self, models: OipModels, control: Control, allowed: str):
+        self.models, self.control, self._allowed = models, control, allowed
 
     @property
     def extensions(self) -> list[str]:
-        return [] if self._who == "off" else ["model_repository"]
+        return [] if self._allowed == "off" else ["model_repository"]
 
     def index(self, peer: str, only_ready: bool) -> list[dict[str, Any]]:
         self.check(peer)
         return [
             {"name": name, **asdict(entry)}
-            for name in self._models.names
-            for entry in self._models.plane.repository.index()
+            for name in self.models.names
+            for entry in self.control.repository.index()
             if entry.state == "READY" or not only_ready
         ]
 
     async def load(self, peer: str, name: str, parameters: Parameters) -> None:
         """Makes what is served what the disk has now; both models of a version go together."""
         self.check(peer)
-        self._models.check(name)
+        self.models.check(name)
         if parameters:
             raise BadRequest("a model is loaded as it lies on disk; parameters are not taken")
         try:
-            await self._everyone.load()
+            await self.control.load()
         except BundleError as error:
             raise BadRequest(f"failed to load '{name}': {error}") from None
 
     async def unload(self, peer: str, name: str) -> None:
         self.check(peer)
-        self._models.check(name)
-        await self._everyone.unload()
+        self.models.check(name)
+        await self.control.unload()
 
     def check(self, peer: str) -> None:
-        if self._who == "open" or (self._who == "local" and _is_loopback(peer)):
+        if self._allowed == "open" or (self._allowed == "local" and _is_loopback(peer)):
             return
-        if self._who == "local":
+        if self._allowed == "local":
             raise Disabled("repository control is open to this machine only")
         raise Disabled("repository control is off; start the server with --repository-control")
 

@@ -1,56 +1,40 @@
-"""The gRPC face of the Open Inference Protocol, with Triton's extensions."""
+"""The Open Inference Protocol over gRPC, with Triton's extensions."""
 
 # ruff: noqa: N802 - the proto's names
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sized
+from collections.abc import AsyncIterator, Mapping, Sized
 from typing import Any
 from urllib.parse import unquote
 
 from google.protobuf.json_format import ParseDict
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from protos import oip_pb2 as pb
 from protos import oip_pb2_grpc as pb_grpc
-from server.api.oip import metadata as oip_metadata
+from server.api.calls import answer_stream, attempt, responding, time_left
+from server.api.oip import metadata
 from server.api.oip.control import RepositoryControl
 from server.api.oip.tensors import Input, Requested, clipped, refuse_shared_memory
-from server.api.status import caught, guarded
-from server.api.streaming import streaming
 from server.errors import BadRequest, NotFound, ServeError
-from server.service import DataPlane
-from server.workers.peers import Alone
+from server.service import Service
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
 # Of inputs, outputs, dimensions or parameters: each becomes an object, while nothing else runs.
 MAX_PARTS = 100
-# A request of a stream has one answer, and who asked may wait until one says that it is the last.
+# A request of a stream has one answer, and a caller may wait until one says that it is the last.
 FINAL = {"triton_final_response": pb.InferParameter(bool_param=True)}
-
-Method = Callable[[Any, Any, Any], Awaitable[Message]]
-
-
-def _guarded(method: Method) -> Method:
-    """Errors of the method become the status of the call."""
-
-    async def answer(self: Any, request: Any, context: Any) -> Message:
-        return await guarded(lambda: method(self, request, context), context)
-
-    return answer
 
 
 class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
-    def __init__(self, plane: DataPlane, everyone: Alone, repository_control: str):
-        self._plane, self._models, self._everyone = plane, everyone.models, everyone
-        self._control = RepositoryControl(everyone, repository_control)
+    def __init__(self, service: Service, control: RepositoryControl):
+        self._service, self._control, self._models = service, control, control.models
 
     async def ServerLive(self, request: Any, context: Any) -> Message:
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: Any, context: Any) -> Message:
-        return pb.ServerReadyResponse(ready=self._plane.ready)
+        return pb.ServerReadyResponse(ready=self._service.ready)
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Any) -> Message:
         """False, as in Triton, for a model that does not exist."""
@@ -61,25 +45,26 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
         return pb.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: Any, context: Any) -> Message:
-        data = oip_metadata.server(self._control.extensions)
+        data = metadata.server(self._control.extensions)
         return ParseDict(data, pb.ServerMetadataResponse())
 
-    @_guarded
+    @responding
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Any) -> Message:
-        data = oip_metadata.metadata(self._models, request.name, request.version)
+        data = metadata.metadata(self._models, request.name, request.version)
         return ParseDict(data, pb.ModelMetadataResponse())
 
-    @_guarded
+    @responding
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Any) -> Message:
-        data = oip_metadata.config(self._models, request.name, request.version)
+        data = metadata.config(self._models, request.name, request.version)
         return ParseDict({"config": data}, pb.ModelConfigResponse())
 
-    @_guarded
+    @responding
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Any) -> Message:
-        data = await self._everyone.statistics(request.name, request.version)
+        counts = await self._control.control.counts()
+        data = metadata.statistics(self._models, request.name, request.version, counts)
         return ParseDict(data, pb.ModelStatisticsResponse())
 
-    @_guarded
+    @responding
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> Message:
         return await self._answer(request, "oip-grpc", context.time_remaining())
 
@@ -87,42 +72,39 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Any
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Answers in the order of the requests: an error has nothing else to be matched by."""
-        remaining = context.time_remaining()
-        ends = None if remaining is None else time.monotonic() + remaining
-        room = asyncio.Semaphore(self._plane.stream_window)
-        answers: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue()
+        left_s = time_left(context)
 
-        async def read() -> None:
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    try:
-                        async for request in requests:
-                            await room.acquire()
-                            answer = self._stream_answer(request, ends)
-                            answers.put_nowait(tasks.create_task(answer))
-                    except DecodeError:  # what follows cannot be read either
-                        answers.put_nowait(tasks.create_task(_unreadable()))
-            finally:
-                answers.put_nowait(None)
+        async def answer(request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
+            result = await attempt(self._answer(request, "oip-grpc-stream", left_s()))
+            if not isinstance(result, ServeError):
+                result.MergeFrom(pb.ModelInferResponse(parameters=FINAL))
+                return pb.ModelStreamInferResponse(infer_response=result)
+            failed = pb.ModelInferResponse(
+                model_name=request.model_name, model_version=request.model_version, id=request.id,
+                parameters=FINAL,
+            )  # fmt: skip
+            return pb.ModelStreamInferResponse(error_message=str(result), infer_response=failed)
 
-        async with streaming(self._plane, context, read):
-            while answer := await answers.get():
-                yield await answer
-                room.release()
+        unreadable = pb.ModelStreamInferResponse(
+            error_message="the message is no ModelInferRequest"
+        )
+        stream = answer_stream(self._service, context, requests, answer, unreadable, in_order=True)
+        async for response in stream:
+            yield response
 
-    @_guarded
+    @responding
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Any) -> Message:
         index = self._control.index(_peer(context), request.ready)
         return ParseDict({"models": index}, pb.RepositoryIndexResponse())
 
-    @_guarded
+    @responding
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, context: Any
     ) -> Message:
         await self._control.load(_peer(context), request.model_name, request.parameters)
         return pb.RepositoryModelLoadResponse()
 
-    @_guarded
+    @responding
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: Any
     ) -> Message:
@@ -134,20 +116,19 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
     ) -> pb.ModelInferResponse:
         self._models.check(request.model_name)
         _check_parts(request)
-        with self._plane.admit(
+        with self._service.admit(
             face,
             timeout_s,
             version=request.model_version,
             model=request.model_name,
             upload_bytes=request.ByteSize(),
-            hurried=False,
-        ) as admission:
-            self._models.schedule(_parameters(request.parameters), timeout_s, admission)
+        ) as admitted:
+            self._models.schedule(_parameters(request.parameters), admitted)
             outputs = [Requested(o.name, _parameters(o.parameters)) for o in request.outputs]
-            output = await self._models.infer(_inputs(request), outputs, admission)
+            output = await self._models.infer(_inputs(request), outputs, admitted)
             return pb.ModelInferResponse(
                 model_name=request.model_name,
-                model_version=admission.served.version,
+                model_version=admitted.version.number,
                 id=request.id,
                 outputs=[
                     pb.ModelInferResponse.InferOutputTensor(
@@ -156,24 +137,6 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
                 ],
                 raw_output_contents=[output.raw()],
             )
-
-    async def _stream_answer(
-        self, request: pb.ModelInferRequest, ends: float | None
-    ) -> pb.ModelStreamInferResponse:
-        timeout_s = None if ends is None else ends - time.monotonic()
-        answer = await caught(self._answer(request, "oip-grpc-stream", timeout_s))
-        if not isinstance(answer, ServeError):
-            answer.MergeFrom(pb.ModelInferResponse(parameters=FINAL))
-            return pb.ModelStreamInferResponse(infer_response=answer)
-        failed = pb.ModelInferResponse(
-            model_name=request.model_name, model_version=request.model_version, id=request.id,
-            parameters=FINAL,
-        )  # fmt: skip
-        return pb.ModelStreamInferResponse(error_message=str(answer), infer_response=failed)
-
-
-async def _unreadable() -> pb.ModelStreamInferResponse:
-    return pb.ModelStreamInferResponse(error_message="the message is no ModelInferRequest")
 
 
 def _check_parts(request: pb.ModelInferRequest) -> None:

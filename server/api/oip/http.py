@@ -1,37 +1,22 @@
-"""The REST face of the Open Inference Protocol, with Triton's extensions: `/v2`."""
+"""The Open Inference Protocol over HTTP, with Triton's extensions: `/v2`."""
 
-import logging
 from typing import Any
 
 from aiohttp import web
 
-from server.api import headers
-from server.api.body import read, read_short, upload_bytes
-from server.api.oip import json as oip_json
-from server.api.oip import metadata as oip_metadata
+from server.api import requests
+from server.api.oip import json, metadata
 from server.api.oip.control import RepositoryControl
 from server.api.oip.models import signature_of
 from server.errors import BadRequest
-from server.service import DataPlane
-from server.telemetry import logs
-from server.workers.peers import Alone
+from server.service import Service
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
-# aiohttp stumbles over such a body once more when it looks for the next request.
-logs.calm(
-    logging.getLogger("server.api.listener"),
-    web.RequestPayloadError,
-    "a body that cannot be decompressed was answered 400",
-)
 
-
-class OipRest:
-    """The handlers of `/v2`."""
-
-    def __init__(self, plane: DataPlane, everyone: Alone, repository_control: str):
-        self._plane, self._models, self._everyone = plane, everyone.models, everyone
-        self._control = RepositoryControl(everyone, repository_control)
+class OipHttp:
+    def __init__(self, service: Service, control: RepositoryControl):
+        self._service, self._control, self._models = service, control, control.models
 
     def routes(self) -> list[web.RouteDef]:
         gets = {
@@ -57,13 +42,13 @@ class OipRest:
         ]
 
     async def server(self, request: web.Request) -> web.Response:
-        return web.json_response(oip_metadata.server(self._control.extensions))
+        return web.json_response(metadata.server(self._control.extensions))
 
     async def live(self, request: web.Request) -> web.Response:
         return web.json_response({"live": True})
 
     async def ready(self, request: web.Request) -> web.Response:
-        ready = self._plane.ready
+        ready = self._service.ready
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 
     async def model_ready(self, request: web.Request) -> web.Response:
@@ -72,37 +57,33 @@ class OipRest:
         return web.json_response({"name": name, "ready": ready}, status=200 if ready else 503)
 
     async def metadata(self, request: web.Request) -> web.Response:
-        return web.json_response(oip_metadata.metadata(self._models, *_model(request)))
+        return web.json_response(metadata.metadata(self._models, *_model(request)))
 
     async def config(self, request: web.Request) -> web.Response:
-        return web.json_response(oip_metadata.config(self._models, *_model(request)))
+        return web.json_response(metadata.config(self._models, *_model(request)))
 
     async def statistics(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._everyone.statistics(*_model(request)))
+        return web.json_response(
+            metadata.statistics(
+                self._models, *_model(request), await self._control.control.counts()
+            )
+        )
 
     async def infer(self, request: web.Request) -> web.Response:
-        name, version = _model(request)
+        service, (name, version) = self._service, _model(request)
         self._models.check(name)
-        timeout_s, priority = headers.schedule(request, self._plane, "oip-rest")
-        with self._plane.admit(
-            "oip-rest",
-            timeout_s,
-            priority=priority,
-            version=version,
-            model=name,
-            upload_bytes=upload_bytes(request, self._plane),
-            hurried=timeout_s is not None,
-        ) as admission:
+        with requests.admit(
+            request, service, "oip-rest", version, name, deadline_in_body=True
+        ) as admitted:
             header_length = _header_length(request)
-            most_s = self._plane.limits.request_timeout_s
-            body = await admission.in_time(read(request, self._plane), most_s)
+            body = await admitted.receive(requests.read(request, service))
             if header_length == 0:  # no JSON at all
-                question = oip_json.raw(signature_of(admission.served, name).described(body))
+                asked = json.raw(signature_of(admitted.version, name).described(body))
             else:
-                question = oip_json.read(body, header_length)
-            self._models.schedule(question.parameters, timeout_s, admission)
-            output = await self._models.infer(question.inputs, question.outputs, admission)
-            answer, json_length = oip_json.write(name, admission.served.version, question, output)
+                asked = json.read(body, header_length)
+            self._models.schedule(asked.parameters, admitted)
+            output = await self._models.infer(asked.inputs, asked.outputs, admitted)
+            answer, json_length = json.write(name, admitted.version.number, asked, output)
         if json_length is None:
             return web.Response(body=answer, content_type="application/json")
         lengths = {HEADER_LENGTH: str(json_length)}
@@ -124,12 +105,12 @@ class OipRest:
         return web.json_response({})
 
     async def _options(self, request: web.Request) -> dict[str, Any]:
-        body = await read_short(request)
-        return oip_json.parse(body) if body else {}
+        body = await requests.read_short(request)
+        return json.parse(body) if body else {}
 
 
 def _peer(request: web.Request) -> str:
-    """Nobody's address when a browser asks for a page that the caller is just looking at."""
+    """Empty when a browser asks on behalf of a page."""
     return "" if {"origin", "sec-fetch-site"} & request.headers.keys() else request.remote or ""
 
 

@@ -3,15 +3,16 @@
 It is written once, as the protocol's JSON: REST sends it as it is, gRPC has protobuf read it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from alexnet import __version__
-from server.api.oip.models import Models, signature_of
+from server.api.oip.models import OipModels, signature_of
 from server.api.oip.tensors import OUTPUT
-from server.models.version import Served
-from server.telemetry.counts import Duration, Statistics
+from server.models.control import AllCounts
+from server.scheduler.pipeline import Pipeline
+from server.telemetry.counts import Counts, Duration
 
 Json = dict[str, Any]
 
@@ -30,23 +31,23 @@ def server(extensions: Sequence[str]) -> Json:
     return {"name": "alexnet-server", "version": __version__, "extensions": names}
 
 
-def metadata(models: Models, name: str, version: str) -> Json:
+def metadata(models: OipModels, name: str, version: str) -> Json:
     """The batch is -1. Raises NotFound, and so does `config`."""
     served = models.pick(name, version)
     image = signature_of(served, name)
     return {
         "name": name,
-        "versions": [served.version for served in models.plane.repository.served],
+        "versions": [served.number for served in models.service.repository.served],
         "platform": _platform(served),
         "inputs": [{"name": image.input, "datatype": image.datatype, "shape": [-1, *image.dims]}],
         "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, len(image.labels)]}],
     }
 
 
-def config(models: Models, name: str, version: str) -> Json:
+def config(models: OipModels, name: str, version: str) -> Json:
     """Triton's model configuration, as far as it has a meaning here."""
     served = models.pick(name, version)
-    image, policy, limits = signature_of(served, name), served.policy, models.plane.limits
+    image, policy, limits = signature_of(served, name), served.policy, models.service.limits
     artifact, labels = served.model.artifact, served.model.bundle.manifest.labels
     kind, layout = _CONFIG_TYPES[image.datatype]
     return {
@@ -80,55 +81,27 @@ def config(models: Models, name: str, version: str) -> Json:
     }
 
 
-def statistics(models: Models, name: str, version: str) -> Json:
+def statistics(models: OipModels, name: str, version: str, counts: AllCounts) -> Json:
     """Of all models without a name, of all its versions without a version."""
     if name:
         models.check(name)
-    repository = models.plane.repository
+    repository = models.service.repository
     return {
         "model_stats": [
-            {"name": each, "version": served.version, **_counts(served.statistics[each])}
+            {"name": each, "version": served.number, **_counts(counts[each, served.number])}
             for served in ([repository.pick(version)] if version else repository.served)
             for each in ([name] if name else models.names)
         ]
     }
 
 
-def added(documents: Sequence[Json], names: Collection[tuple[str, str]]) -> Json:
-    """The statistics that several processes give, of these models and versions, as those of one."""
-    rows: dict[tuple[str, str], Json] = {}
-    for row in (row for document in documents for row in document["model_stats"]):
-        key = row["name"], row["version"]
-        if key in names:
-            rows[key] = _sum(rows[key], row) if key in rows else row
-    return {"model_stats": list(rows.values())}
-
-
-def _sum(one: Json, other: Json) -> Json:
-    result: Json = {}
-    for key, value in one.items():
-        if isinstance(value, dict):
-            result[key] = _sum(value, other[key])
-        elif key == "batch_stats":
-            sizes = {row["batch_size"]: row for row in value}
-            for row in other[key]:
-                size = row["batch_size"]
-                sizes[size] = _sum(sizes[size], row) if size in sizes else row
-            result[key] = [sizes[size] for size in sorted(sizes)]
-        elif key in ("last_inference", "batch_size"):
-            result[key] = max(value, other[key])
-        else:
-            result[key] = value if isinstance(value, str) else value + other[key]
-    return result
-
-
-def _platform(served: Served) -> str:
+def _platform(served: Pipeline) -> str:
     """As Triton calls it: onnxruntime_onnx, tensorrt_plan."""
     artifact = served.model.artifact
     return f"{artifact.runtime}_{Path(artifact.file).suffix[1:]}"
 
 
-def _counts(counted: Statistics) -> Json:
+def _counts(counted: Counts) -> Json:
     return {
         "last_inference": counted.last_ms,
         "inference_count": counted.photos,
@@ -151,7 +124,7 @@ def _counts(counted: Statistics) -> Json:
                 "compute_infer": _duration(runs),
                 "compute_output": _duration(Duration(runs.count)),
             }
-            for size, runs in sorted(counted.batches.copy().items())
+            for size, runs in sorted(counted.batches.items())
         ],
     }
 

@@ -15,7 +15,7 @@ _POLICY = (
 )
 
 
-class Docs:
+class Pages:
     def __init__(self) -> None:
         document = json.loads(_FOLDER.joinpath("openapi.json").read_text())
         document["info"]["version"] = __version__

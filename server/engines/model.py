@@ -1,8 +1,9 @@
-"""A model: opened, warmed up and proven before anyone may ask it."""
+"""A model: opened, warmed up and proven before it gets a request."""
 
 import logging
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -29,26 +30,27 @@ class Model:
     engines: tuple[Engine, ...]
     """All of a kind, one for each device."""
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
         return self.engines[0]
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.bundle.manifest.model.name
 
-    @property
-    def version(self) -> str:
+    @cached_property
+    def build(self) -> str:
+        """Which weights these are."""
         return self.bundle.manifest.model.version
 
-    @property
+    @cached_property
     def classes(self) -> int:
         return self.bundle.manifest.model.classes
 
 
-def load(bundle: Bundle, wanted: Wanted, gently: bool = False) -> Model:
+def open_model(bundle: Bundle, wanted: Wanted, gently: bool = False) -> Model:
     """Opens the engines, checks the golden batch and warms every power of two up to the largest
-    batch; `gently` rests between runs and leaves out those that would hold up who is being served.
+    batch; `gently` rests between runs and leaves out those that would hold up other versions.
 
     Raises BundleError, also when an engine computes something else.
     """
