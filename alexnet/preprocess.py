@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet.header import MAGIC, Header, read_header
+from alexnet.formats import FORMATS, Format, format_of
+from alexnet.header import Header, read_header
 from alexnet.spec import Preprocess
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 UNSUPPORTED = f"the bytes are not an image in a known format ({', '.join(FORMATS)})"
 MAX_PIXELS = 50_000_000
 # Beyond this Pillow refuses by itself (twice Image.MAX_IMAGE_PIXELS).
@@ -23,13 +23,7 @@ HARD_MAX_PIXELS = 178_956_970
 TILE_QUALITY = 75  # with 4:2:0, as in every file of Tiny ImageNet, by its quantisation tables
 
 _EXIF_ORIENTATION = 0x0112
-# Pillow's four for RGB, and the copies: the canvas of an animation, palette and alpha unfolded.
-# At the peak, measured (tests/unit/test_header.py).
-_BYTES_PER_PIXEL = {"JPEG": 4, "PNG": 12, "WEBP": 22, "GIF": 10, "BMP": 12}
-_RESAMPLING = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class InvalidImage(ValueError):
@@ -73,36 +67,36 @@ def preprocess(data: bytes, spec: Preprocess, max_pixels: int = MAX_PIXELS) -> P
     """
     if not data:
         raise InvalidImage("the image is empty (0 bytes)")
-    image = _open(data, max_pixels)
+    image, form = _open(data, max_pixels)
     width, height = image.size
     mode = image.mode
-    form = "JPEG" if image.format == "MPO" else image.format or ""
     try:
-        crop = _central_crop(image, spec)
+        crop = _central_crop(image, form, spec)
     except Exception as error:
         # Pillow's decoders raise OSError, SyntaxError, struct.error, EOFError, ...: whichever it
         # is, these bytes are not a whole picture.
         raise InvalidImage(f"the {image.format} cannot be decoded: {error}") from error
     orientation = _orientation(image)  # after the pixels: for a PNG, reading EXIF decodes them
-    return Photo(_upright(crop, orientation), form, width, height, mode, orientation)
+    return Photo(_upright(crop, orientation), form.name, width, height, mode, orientation)
 
 
 def decoded_bytes(header: Header, spec: Preprocess) -> int:
     """The most memory that `preprocess` holds at once for the pixels of such a photo."""
-    pixels = header.width * header.height
-    reduction = _reduction(header.format, header.width, header.height, spec)
-    coefficients = 8 * pixels if header.progressive else 0
-    return _BYTES_PER_PIXEL[header.format] * pixels // reduction**2 + coefficients
+    form, pixels = FORMATS[header.format], header.width * header.height
+    reduction = _reduction(form, header.width, header.height, spec)
+    coefficients = form.kept_bytes * pixels if header.progressive else 0
+    return form.bytes_per_pixel * pixels // reduction**2 + coefficients
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, Format]:
     # First ours: Pillow would step over tiny segments or padding for seconds, and hold the GIL.
-    if read_header(data) is None:
-        if data.startswith(MAGIC):
+    header = read_header(data)
+    if header is None:
+        if format_of(data):
             raise InvalidImage("the image has no size where its header should have one")
         raise UnsupportedFormat(UNSUPPORTED)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=(header.format,))
     except Image.UnidentifiedImageError:
         raise UnsupportedFormat(UNSUPPORTED) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -110,7 +104,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     except Exception as error:
         raise InvalidImage(f"the image header cannot be read: {error}") from error
     check_pixels(*image.size, max_pixels)
-    return image
+    return image, FORMATS[header.format]
 
 
 def check_pixels(width: int, height: int, most: int) -> None:
@@ -130,11 +124,12 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _central_crop(image: Image.Image, spec: Preprocess) -> NDArray[np.uint8]:
+def _central_crop(image: Image.Image, form: Format, spec: Preprocess) -> NDArray[np.uint8]:
     """Resize and crop in one resampling: only the pixels under the crop are read."""
-    reduction = _reduction(image.format, *image.size, spec)
+    width, height = image.size
+    reduction = _reduction(form, width, height, spec)
     if reduction > 1:
-        image.draft("RGB", (image.width // reduction, image.height // reduction))
+        image.draft("RGB", (width // reduction, height // reduction))
     picture = _eight_bit(image)
     if spec.tile and min(picture.size) > spec.tile:
         picture = _tile(picture, spec.tile)
@@ -143,9 +138,9 @@ def _central_crop(image: Image.Image, spec: Preprocess) -> NDArray[np.uint8]:
     return np.asarray(_opaque(picture.resize(size, filtering, box=_central(picture, side))))
 
 
-def _reduction(form: str | None, width: int, height: int, spec: Preprocess) -> int:
-    """1, or 2, 4 or 8 where libjpeg decodes at that fraction for a fraction of the cost."""
-    if form not in ("JPEG", "MPO"):
+def _reduction(form: Format, width: int, height: int, spec: Preprocess) -> int:
+    """1; or 2, 4 or 8, if the photo is decoded at that fraction."""
+    if not form.fractions:
         return 1
     # The antialiasing filters still do the last halving; four times the side of a tile: twice gave
     # other answers than a full decode for 2 of 60 photos (docs/records/starter_2cpu_2026-11-21.md).
@@ -180,9 +175,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         return image.convert("RGBA")
-    if image.mode in ("RGB", "L"):
-        return image
-    return image.convert("RGB")
+    return image if image.mode in ("RGB", "L") else image.convert("RGB")
 
 
 def _upright(crop: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -1,20 +1,13 @@
 """Made photos that cost what photos cost to decode: smooth shapes under fine grain."""
 
 import io
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-# Options of Pillow's encoders, chosen for speed where they hardly matter to the decoder.
-KINDS: dict[str, dict[str, Any]] = {
-    "JPEG": {"quality": 85},
-    "progressive JPEG": {"quality": 85, "progressive": True},
-    "PNG": {"compress_level": 1},
-    "WEBP": {"quality": 80, "method": 0},
-    "GIF": {},
-    "BMP": {},
-}
+from alexnet.formats import FORMATS
+
+KINDS = {kind: form for form in FORMATS.values() for kind in form.samples}
 """By what Header.kind names."""
 
 _GRAIN = 256
@@ -30,8 +23,9 @@ def photo(kind: str, megapixels: float, seed: int = 0) -> bytes:
     repeats = -(-size[1] // _GRAIN), -(-size[0] // _GRAIN), 1
     pixels += np.tile(grain, repeats)[: size[1], : size[0]]
     image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-    if kind == "GIF":  # by itself Pillow takes seconds for the palette
+    form = KINDS[kind]
+    if form.palette:  # by itself Pillow takes seconds for the palette
         image = image.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
-    image.save(buffer, kind.removeprefix("progressive "), **KINDS[kind])
+    image.save(buffer, form.name, **form.samples[kind])
     return buffer.getvalue()

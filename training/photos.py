@@ -11,13 +11,11 @@ from threading import local
 
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from alexnet.formats import SUFFIXES
 from alexnet.labels import Labels
-from alexnet.preprocess import FORMATS
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".gif", ".bmp")
-assert len(SUFFIXES) == len(FORMATS) + 1  # .jpg and .jpeg
 TARS = (".tar", ".tar.gz", ".tgz")
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from alexnet import preprocess as module
+from alexnet.formats import FORMATS
 from alexnet.header import Header, read_header
 from alexnet.preprocess import decoded_bytes, preprocess
 from alexnet.samples import KINDS, photo
@@ -28,6 +29,7 @@ MODES = {
     "GIF": ["RGB", "RGBA", "L", "P", "1"],
     "BMP": ["RGB", "RGBA", "L", "P", "1"],
 }
+assert MODES.keys() == FORMATS.keys()
 
 
 def by_pillow(data: bytes) -> Header:
@@ -219,17 +221,18 @@ print(most() - before)
 """
 
 
+COSTLIEST: list[tuple[str, str, dict[str, Any]]] = [
+    ("JPEG", "CMYK", {"progressive": True, "subsampling": 0}),
+    ("PNG", "RGBA", {"compress_level": 1}),
+    ("WEBP", "RGBA", {"method": 0}),
+    ("GIF", "P", {"transparency": 0}),
+    ("BMP", "RGB", {}),
+]
+assert {file_format for file_format, *_ in COSTLIEST} == FORMATS.keys()
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize(
-    ("file_format", "mode", "options"),
-    [
-        ("JPEG", "CMYK", {"progressive": True, "subsampling": 0}),
-        ("PNG", "RGBA", {"compress_level": 1}),
-        ("WEBP", "RGBA", {"method": 0}),
-        ("GIF", "P", {"transparency": 0}),
-        ("BMP", "RGB", {}),
-    ],
-)
+@pytest.mark.parametrize(("file_format", "mode", "options"), COSTLIEST)
 def test_decoding_never_holds_more_than_was_counted(
     file_format: str, mode: str, options: Any
 ) -> None:

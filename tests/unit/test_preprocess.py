@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin
 
+from alexnet.formats import FORMATS
 from alexnet.preprocess import ImageTooLarge, InvalidImage, Photo, UnsupportedFormat, preprocess
 from alexnet.spec import Preprocess
 from tests.photos import draw, encode, jpeg, png
@@ -171,7 +172,7 @@ def test_an_animation_is_its_first_frame(file_format: str) -> None:
     assert largest_difference(crop, crop_of(red)) <= 4  # WebP is lossy
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("file_format", FORMATS)
 def test_every_accepted_format_is_decoded_and_named(file_format: str) -> None:
     photo = preprocess(encode(draw(), file_format), SPEC)
     assert photo.format == file_format
@@ -215,7 +216,7 @@ def test_bytes_in_no_accepted_format_are_unsupported(data: bytes) -> None:
     assert "known format (JPEG, PNG, WEBP, GIF, BMP)" in str(error)
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_truncated_photo_is_refused(file_format: str, share: float) -> None:
     data = encode(draw(), file_format)
