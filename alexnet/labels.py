@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import NamedTuple
 
 
-class Label(NamedTuple):
+@dataclass(frozen=True)
+class Label:
     synset: str
     names: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The first of the synonyms: `tench` of `tench, Tinca tinca`."""
         return self.names.split(",")[0].strip()

@@ -29,6 +29,8 @@ def test_imagenet_positions_are_torchvisions(index: int, synset: str, name: str)
 def test_the_name_is_the_first_synonym() -> None:
     assert Label("n1", " great white shark, man-eater").name == "great white shark"
     assert Label("n1", "crane").name == "crane"
+    label = Label("n1", "tench, Tinca tinca")
+    assert label.name is label.name  # stored: each reply asks for it
 
 
 @pytest.mark.parametrize(
