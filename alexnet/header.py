@@ -4,7 +4,7 @@ An estimate that costs microseconds whatever the bytes are. What may be decoded 
 Pillow's own reading in alexnet/preprocess.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import error
 
 from alexnet.formats import format_of
@@ -19,11 +19,12 @@ class Header:
     height: int
     progressive: bool = False
     """A JPEG whose coefficients are all held in memory, at full size, until the last scan."""
+    kind: str = field(init=False)
+    """Photos of one kind cost alike: the format, or `progressive JPEG`."""
 
-    @property
-    def kind(self) -> str:
-        """Photos of one kind cost alike: the format, or `progressive JPEG`."""
-        return f"progressive {self.format}" if self.progressive else self.format
+    def __post_init__(self) -> None:
+        kind = f"progressive {self.format}" if self.progressive else self.format
+        object.__setattr__(self, "kind", kind)
 
 
 def read_header(data: bytes) -> Header | None:

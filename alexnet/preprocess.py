@@ -59,15 +59,17 @@ class Photo:
     """EXIF orientation, 1 to 8; already applied to the crop."""
 
 
-def preprocess(data: bytes, spec: Preprocess, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Decodes a photo and cuts the crop out of it.
+def preprocess(
+    data: bytes, spec: Preprocess, max_pixels: int = MAX_PIXELS, header: Header | None = None
+) -> Photo:
+    """Decodes a photo and cuts the crop out of it; its header is read here unless it is given.
 
     Raises UnsupportedFormat, ImageTooLarge or InvalidImage. Sizes are checked on the header,
     before any pixel is decoded.
     """
     if not data:
         raise InvalidImage("the image is empty (0 bytes)")
-    image, form = _open(data, max_pixels)
+    image, form = _open(data, header, max_pixels)
     width, height = image.size
     mode = image.mode
     try:
@@ -88,9 +90,9 @@ def decoded_bytes(header: Header, spec: Preprocess) -> int:
     return form.bytes_per_pixel * pixels // reduction**2 + coefficients
 
 
-def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, Format]:
+def _open(data: bytes, header: Header | None, max_pixels: int) -> tuple[Image.Image, Format]:
     # First ours: Pillow would step over tiny segments or padding for seconds, and hold the GIL.
-    header = read_header(data)
+    header = header or read_header(data)
     if header is None:
         if format_of(data):
             raise InvalidImage("the image has no size where its header should have one")
@@ -145,7 +147,8 @@ def _reduction(form: Format, width: int, height: int, spec: Preprocess) -> int:
     # The antialiasing filters still do the last halving; four times the side of a tile: twice gave
     # other answers than a full decode for 2 of 60 photos (docs/records/starter_2cpu_2026-11-21.md).
     least = 4 * spec.tile if spec.tile else 2 * spec.resize
-    return next((n for n in (8, 4, 2) if min(width, height) >= n * least), 1)
+    times = min(width, height) // least
+    return 8 if times >= 8 else 4 if times >= 4 else 2 if times >= 2 else 1
 
 
 def _tile(picture: Image.Image, side: int) -> Image.Image:
@@ -154,11 +157,12 @@ def _tile(picture: Image.Image, side: int) -> Image.Image:
     reduced = _opaque(picture.resize((side, side), Image.Resampling.BICUBIC, box=square))
     buffer = io.BytesIO()
     reduced.save(buffer, "JPEG", quality=TILE_QUALITY)
-    return Image.open(buffer)
+    return Image.open(buffer, formats=("JPEG",))
 
 
 def _central(picture: Image.Image, side: float) -> tuple[float, float, float, float]:
-    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    width, height = picture.size
+    left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
 
 
@@ -166,7 +170,7 @@ def _opaque(picture: Image.Image) -> Image.Image:
     """RGB; transparent pixels show what a viewer shows: a white page."""
     if picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

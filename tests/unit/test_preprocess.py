@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin
 
+from alexnet import preprocess as module
 from alexnet.formats import FORMATS
+from alexnet.header import read_header
 from alexnet.preprocess import ImageTooLarge, InvalidImage, Photo, UnsupportedFormat, preprocess
 from alexnet.spec import Preprocess
 from tests.photos import draw, encode, jpeg, png
@@ -195,7 +197,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same() -> None:
     assert (photo.width, photo.height) == (2500, 1700)
 
 
-def refuse(data: bytes, **options: int) -> InvalidImage:
+def refuse(data: bytes, **options: Any) -> InvalidImage:
     with pytest.raises(InvalidImage) as caught:
         preprocess(data, SPEC, **options)
     return caught.value
@@ -254,6 +256,23 @@ def test_a_photo_over_the_callers_limit_is_refused_with_its_size() -> None:
     error = refuse(png(101, 100), max_pixels=10_000)
     assert str(error) == "the image is 101 x 100 = 10,100 pixels; at most 10,000 are accepted"
     assert isinstance(preprocess(png(100, 100), SPEC, max_pixels=10_000), Photo)
+
+
+@pytest.mark.parametrize("file_format", [*FORMATS, "MPO"])
+def test_a_header_that_is_given_is_not_read_again(
+    file_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encode(draw(), file_format)
+    cut = data[: len(data) // 2]
+    expected, error, header = preprocess(data, SPEC), refuse(cut), read_header(data)
+    monkeypatch.delattr(module, "read_header")
+    photo = preprocess(data, SPEC, header=header)
+    assert photo.format == expected.format
+    np.testing.assert_array_equal(photo.crop, expected.crop)
+    again = refuse(cut, header=header)
+    assert (type(again), str(again)) == (type(error), str(error))
+    assert "320 x 240" in str(refuse(data, header=header, max_pixels=1000))
+    assert "empty" in str(refuse(b"", header=header))
 
 
 def test_a_sharp_photo_becomes_a_tile_and_a_small_one_stays_as_it_is() -> None:
