@@ -17,9 +17,6 @@ from alexnet.spec import Preprocess
 
 UNSUPPORTED = f"the bytes are not an image in a known format ({', '.join(FORMATS)})"
 MAX_PIXELS = 50_000_000
-# Beyond this Pillow refuses by itself (twice Image.MAX_IMAGE_PIXELS).
-HARD_MAX_PIXELS = 178_956_970
-
 TILE_QUALITY = 75  # with 4:2:0, as in every file of Tiny ImageNet, by its quantisation tables
 
 _EXIF_ORIENTATION = 0x0112
@@ -29,19 +26,13 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 class InvalidImage(ValueError):
     """The bytes are no photo that can be decoded; the message says why, for the caller."""
 
-    reason = "invalid_image"
-
 
 class UnsupportedFormat(InvalidImage):
     """The bytes are in no format that is accepted."""
 
-    reason = "unsupported_format"
-
 
 class ImageTooLarge(InvalidImage):
     """The photo declares more pixels than allowed; nothing was decoded."""
-
-    reason = "image_too_large"
 
 
 @dataclass(frozen=True)

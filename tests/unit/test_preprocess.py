@@ -223,7 +223,6 @@ def test_bytes_in_no_accepted_format_are_unsupported(data: bytes) -> None:
 def test_a_truncated_photo_is_refused(file_format: str, share: float) -> None:
     data = encode(draw(), file_format)
     error = refuse(data[: int(len(data) * share)])
-    assert error.reason in ("invalid_image", "unsupported_format")
     if file_format != "WEBP":  # a WebP states its length in the header
         assert f"the {file_format} cannot be decoded" in str(error)
 
