@@ -100,10 +100,11 @@ class Service:
         wanted_s = self.limits.request_timeout_s if timeout_s is None else timeout_s
         request = None
         try:
+            level = self._level(priority)
             pipeline = self.repository.pick(version)
             request = Request(
                 face, model or pipeline.model.name, pipeline, self.gate, start, start + wanted_s,
-                timeout_s is not None, self._level(priority), start, upload_bytes > 0,
+                timeout_s is not None, level, start, upload_bytes > 0,
             )  # fmt: skip
             if not wanted_s > 0:
                 raise Expired("the deadline passed before the request arrived")

@@ -104,9 +104,8 @@ class Decoder:
         if job.decode_started + job.decode_s > job.deadline and not job.probe:
             raise WouldMiss("the deadline is too near for the photo to be decoded in time")
         try:
-            job.photo = preprocess(
-                job.image, job.request.version.model.bundle.manifest.preprocess, self.max_pixels
-            )
+            spec = job.request.version.model.bundle.manifest.preprocess
+            job.photo = preprocess(job.image, spec, self.max_pixels, job.header)
         except (ImageTooLarge, UnsupportedFormat, InvalidImage) as error:
             raise _REFUSALS[type(error)](str(error)) from None
         job.crop, job.image = job.photo.crop, b""

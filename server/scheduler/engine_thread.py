@@ -85,9 +85,9 @@ class EngineThread:
 
     def _succeeded(self, jobs: list[Job], logits: NDArray[np.float32], start: float) -> None:
         self._finished = now = time.monotonic()
+        self._idle()
         rows = _rows(logits, len(jobs))
         self.failures = 0
-        self._idle()
         for job in jobs:
             job.infer_started, job.inferred = start, now
         self._ran(jobs, rows, now - start)
