@@ -152,6 +152,16 @@ def test_no_two_modules_import_each_other_in_a_circle() -> None:
     order.prepare()  # raises CycleError, which names the circle
 
 
+def test_no_test_module_is_a_library_for_another() -> None:
+    """What several tests need is in a module named for it, as tests/photos.py; fixtures come by
+    their names."""
+    for module, path in modules("tests"):
+        for name in imports(path, module):
+            last = name.rpartition(".")[2]
+            shared = not (last.startswith("test_") or last == "conftest")
+            assert shared or not name.startswith("tests."), f"{module} imports {name}"
+
+
 def test_package_names_resolve_to_this_repository() -> None:
     for package in (*PACKAGES, "protos"):
         spec = importlib.util.find_spec(package)

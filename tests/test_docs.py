@@ -13,7 +13,7 @@ from server.engines.runtimes import RUNTIMES
 from server.errors import ServeError
 from server.telemetry.gpus import ENGINES, READINGS
 from server.telemetry.metrics import Metrics
-from tests.conftest import ROOT
+from tests.paths import ROOT
 from training.recipe import RECIPES
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -11,7 +11,7 @@ from gpu.present import count
 from server.engines.choice import Wanted, choose
 from server.engines.runtimes import RUNTIMES
 from server.models.model import load
-from tests.conftest import STARTER
+from tests.paths import STARTER
 
 pytestmark = pytest.mark.gpu
 ALL = [(r.name, precision) for r in RUNTIMES if r.on_gpu for precision in r.precisions]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from alexnet.bundle import Bundle
 from alexnet.golden import Golden
 from server.engines.buckets import BucketEngine
-from tests.conftest import STARTER
+from tests.paths import STARTER
 
 pytest.importorskip("cuda.bindings.runtime", reason="make test-gpu has it")
 pytest.importorskip("onnxruntime", reason="make test-gpu has it")

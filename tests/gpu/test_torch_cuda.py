@@ -15,8 +15,8 @@ from alexnet.golden import Golden
 from export.to_onnx import to_onnx
 from gpu.network import Network
 from server.engines.buckets import BucketEngine
-from tests.conftest import STARTER
-from tests.model.test_to_onnx import PLAIN, lively, photos
+from tests.networks import PLAIN, lively, photos
+from tests.paths import STARTER
 
 pytest.importorskip("triton", reason="make test-gpu has it")
 

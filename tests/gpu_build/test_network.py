@@ -12,8 +12,8 @@ from benchmarks.gpu.resources import resources
 from export.to_onnx import to_onnx
 from gpu.fused import FusedNetwork
 from gpu.network import Network
-from tests.conftest import STARTER
-from tests.model.test_to_onnx import PLAIN, lively, photos
+from tests.networks import PLAIN, lively, photos
+from tests.paths import STARTER
 
 # What runs in the network of each kind: normalisation, three poolings, and what norms are left.
 KERNELS = {

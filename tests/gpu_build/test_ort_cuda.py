@@ -14,8 +14,8 @@ from alexnet.bundle import Bundle
 from gpu import present
 from gpu.typed import typed
 from server.engines.ort_cuda import OrtProgram, Provider, ProviderError, cuda, tensorrt
-from tests.conftest import STARTER
 from tests.gpus import FakeDevice
+from tests.paths import STARTER
 
 pytestmark = pytest.mark.skipif(
     "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),

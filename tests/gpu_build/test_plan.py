@@ -18,7 +18,7 @@ from gpu import builder, plan
 from gpu.facts import Gpu, facts
 from gpu.plan import Plan, PlanError, Recipe, cached, tensorrt
 from gpu.typed import PRECISIONS
-from tests.conftest import STARTER
+from tests.paths import STARTER
 from training.importers import IMAGENET_MEAN, IMAGENET_STD, Model
 from training.network import AlexNet
 

@@ -9,7 +9,7 @@ from alexnet.bundle import Bundle
 from export.to_tensorrt import main
 from gpu import plan
 from gpu.facts import Gpu
-from tests.conftest import STARTER
+from tests.paths import STARTER
 
 trt = pytest.importorskip("tensorrt_rtx", reason="make test-gpu-build has it")
 

@@ -17,7 +17,7 @@ from alexnet.labels import Labels
 from export.precision import calibrate, to_int8
 from export.to_onnx import to_onnx
 from gpu.typed import PRECISIONS, float_graph, typed
-from tests.conftest import STARTER
+from tests.paths import STARTER
 from tests.photos import draw
 from training.importers import IMAGENET_MEAN, IMAGENET_STD, Model
 from training.network import ARCHITECTURES, AlexNet

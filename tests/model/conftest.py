@@ -1,18 +1,16 @@
 """What several tests of networks need."""
 
-import asyncio
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from export.evaluate import main
-from tests.fakes import flat
+from tests.model.evaluation import Evaluate
 from tests.photos import class_folders
 
-Evaluate = Callable[..., str]
 CLASSES = ("cherry", "leaf", "sky", "violet")
 
 
@@ -52,24 +50,3 @@ def evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return capsys.readouterr().out
 
     return evaluate
-
-
-def greys(folder: Path, **photos: list[int]) -> Path:
-    """Grey photos in class folders; the fake server takes a grey for class `s{grey // 25}`."""
-    for name, values in photos.items():
-        (folder / name).mkdir(parents=True)
-        for i, value in enumerate(values):
-            (folder / name / f"{i}.png").write_bytes(flat(value))
-    return folder
-
-
-async def served(evaluate: Evaluate, *arguments: object) -> str:
-    """What the command prints, or its last words; meanwhile this thread's loop serves."""
-
-    def call() -> str:
-        try:
-            return evaluate(*arguments)
-        except SystemExit as end:
-            return str(end.code)
-
-    return await asyncio.to_thread(call)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from alexnet.bundle import Bundle
-from tests.conftest import ROOT, start_server, stop_server
+from tests.paths import ROOT
 from tests.photos import class_folders
+from tests.processes import start_server, stop_server
 from training.importers import load_model
 
 # Synsets far apart in the list: an index that is off shows at once.

@@ -17,10 +17,11 @@ from alexnet.preprocess import preprocess
 from alexnet.spec import Preprocess
 from export.parity import predictor
 from export.subjects import open_subject
-from tests.conftest import STARTER, ServerProcess
 from tests.fakes import faking
-from tests.model.conftest import Evaluate, greys, served
+from tests.model.evaluation import Evaluate, greys, served
+from tests.paths import STARTER
 from tests.photos import class_folders, jpeg
+from tests.processes import ServerProcess
 from training.checkpoint import Checkpoint
 from training.evaluate import Outputs
 from training.network import AlexNet

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import faking, tiny_bundle
-from tests.model.conftest import Evaluate, greys, served
+from tests.model.evaluation import Evaluate, greys, served
 
 
 async def test_a_full_server_is_asked_again(

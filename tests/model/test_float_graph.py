@@ -15,7 +15,7 @@ from export.parity import predictor
 from export.precision import calibrate, to_int8
 from export.to_onnx import to_onnx
 from gpu.typed import float_graph
-from tests.conftest import STARTER
+from tests.paths import STARTER
 from tests.photos import draw
 from training.importers import IMAGENET_MEAN, IMAGENET_STD, Model
 from training.network import ARCHITECTURES, AlexNet

@@ -14,8 +14,8 @@ from alexnet.bundle import Bundle
 from export.parity import predictor
 from export.to_onnx import to_onnx
 from gpu.network import Network, Step
-from tests.conftest import STARTER
-from tests.model.test_to_onnx import PLAIN, lively, photos
+from tests.networks import PLAIN, lively, photos
+from tests.paths import STARTER
 
 # Largest difference of any logit from ONNX Runtime's in float32, as a part of the largest logit.
 APART = {torch.float64: 4e-6, torch.float32: 8e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from tests.paths import ROOT
 from tests.photos import class_folders
 from training.checkpoint import Checkpoint
 

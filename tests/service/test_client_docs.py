@@ -10,7 +10,7 @@ import pytest
 
 from clients.fake import FakeServer
 from clients.retry import BURST
-from tests.conftest import ROOT
+from tests.paths import ROOT
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 EXAMPLES = dict(re.findall(r"## ([^\n]+)\n(?:(?!## ).)*?```python\n(.*?)```", PAGE, re.DOTALL))

@@ -9,9 +9,9 @@ from clients.aio import AsyncClient
 from clients.client import Client
 from clients.errors import ClassifyError
 from clients.results import Classification
-from tests.conftest import ServerProcess
 from tests.fakes import faking, flat
 from tests.photos import jpeg
+from tests.processes import ServerProcess
 
 
 def test_a_photo_the_model_and_readiness(server: ServerProcess) -> None:

@@ -13,9 +13,9 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from alexnet import __version__
-from tests.conftest import ServerProcess
 from tests.fakes import faking
 from tests.photos import jpeg
+from tests.processes import ServerProcess
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 

@@ -13,8 +13,8 @@ import pytest
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
-from tests.conftest import ServerProcess
 from tests.photos import jpeg
+from tests.processes import ServerProcess
 
 MEGABYTE = 1 << 20
 

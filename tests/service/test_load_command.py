@@ -10,8 +10,9 @@ import pytest
 
 from clients.load import command as load
 from clients.load.point import Point
-from tests.conftest import ROOT, ServerProcess
+from tests.paths import ROOT
 from tests.photos import jpeg
+from tests.processes import ServerProcess
 from tests.service.classifier_fake import on_terminal, run
 from tests.service.load_fake import serving
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import ServerProcess
 from tests.photos import jpeg
+from tests.processes import ServerProcess
 
 
 def curl(server: ServerProcess, path: str, *options: str, data: bytes | None = None) -> Any:

@@ -20,8 +20,9 @@ from google.protobuf import descriptor_pb2
 from alexnet.bundle import Bundle
 from alexnet.preprocess import preprocess
 from protos import oip_pb2 as pb
-from tests.conftest import ROOT, STARTER, ServerProcess, start_server, stop_server
+from tests.paths import ROOT, STARTER
 from tests.photos import jpeg, png
+from tests.processes import ServerProcess, start_server, stop_server
 
 FOLDER = Path(__file__).parent / "tritonclient"
 ENVIRONMENT = ROOT / ".venv-tritonclient"

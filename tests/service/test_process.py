@@ -22,12 +22,19 @@ from alexnet import __version__
 from alexnet.bundle import Bundle
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
-from tests.conftest import ROOT, ServerProcess, start_server
 from tests.fakes import tiny_bundle
+from tests.paths import ROOT
 from tests.photos import jpeg
-from tests.uploads import Upload, uploading
-
-FREE_PORTS = {"--http-port": "0", "--grpc-port": "0", "--metrics-port": "0"}
+from tests.processes import (
+    FREE_PORTS,
+    ServerProcess,
+    ended,
+    half_sent,
+    refused,
+    start_server,
+    until_not_ready,
+)
+from tests.uploads import uploading
 
 
 @pytest.fixture
@@ -38,42 +45,6 @@ def leaving(starter: str, request: pytest.FixtureRequest) -> Iterator[ServerProc
     if running.process.poll() is None:
         running.process.kill()
     running.process.communicate(timeout=10)
-
-
-async def until_in_flight(server: ServerProcess, count: int) -> None:
-    line = f"alexnet_requests_in_flight {float(count)}\n"
-    async with asyncio.timeout(10), aiohttp.ClientSession() as session:
-        while True:
-            async with session.get(f"{server.metrics}/metrics") as response:
-                if line in await response.text():
-                    return
-            await asyncio.sleep(0.01)
-
-
-async def until_not_ready(server: ServerProcess) -> str:
-    """The state that the readiness probe then tells."""
-    async with asyncio.timeout(10), aiohttp.ClientSession() as session:
-        while True:
-            async with session.get(f"{server.http}/readyz") as response:
-                if response.status == 503:
-                    return str((await response.json())["state"])
-            await asyncio.sleep(0.01)
-
-
-async def half_sent(stack: AsyncExitStack, server: ServerProcess, count: int) -> list[Upload]:
-    """Uploads under way: admitted, and waiting for the second half of their photo."""
-    uploads = [
-        await stack.enter_async_context(uploading(server.http, jpeg(seed=i))) for i in range(count)
-    ]
-    for upload in uploads:
-        await upload.send(stop=2000)
-    await until_in_flight(server, count)
-    return uploads
-
-
-async def ended(server: ServerProcess) -> tuple[int, str]:
-    _, log = await asyncio.to_thread(server.process.communicate, timeout=20)
-    return server.process.returncode, log
 
 
 @pytest.mark.parametrize("leaving", [("--drain-delay-s", "0")], indirect=True)
@@ -167,21 +138,6 @@ def test_sigterm_before_it_is_ready_ends_it_at_once(starter: str, workers: str) 
     assert (process.returncode, printed) == (0, "")
     assert "stopped before it was ready" in log
     assert "Traceback" not in log
-
-
-def refused(*flags: str, log_level: str = "info") -> str:
-    """What a server that cannot serve says, after exit code 1 and nothing on stdout."""
-    run = subprocess.run(
-        [sys.executable, "-m", "server", "--log-level", log_level, *flags],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
-    assert run.returncode == 1, run.stderr
-    assert run.stdout == ""
-    assert "Traceback" not in run.stderr
-    # gRPC's core writes a line of its own, "E1121 ...", when it cannot listen.
-    (line,) = [s for s in run.stderr.splitlines() if not re.match(r"E\d{4} |\S+ INFO ", s)]
-    assert line.startswith("alexnet-server: ")
-    return line
 
 
 @pytest.mark.parametrize("flag", FREE_PORTS)

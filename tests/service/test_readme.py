@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, ServerProcess
+from tests.paths import ROOT
 from tests.photos import jpeg
+from tests.processes import ServerProcess
 
 README = (ROOT / "README.md").read_text()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.conftest import ServerProcess
 from tests.photos import jpeg, png
+from tests.processes import ServerProcess
 
 
 @pytest.fixture

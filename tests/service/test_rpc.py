@@ -21,8 +21,8 @@ from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from server.api.status import guarded
 from server.errors import BadRequest
-from tests.conftest import ServerProcess
 from tests.photos import draw, encode, jpeg, png
+from tests.processes import ServerProcess
 
 SERVICE = "alexnet.v1.Classifier"
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -9,7 +9,8 @@ import pytest
 
 from alexnet.bundle import Bundle
 from alexnet.manifest import Accuracy
-from tests.conftest import ROOT, STARTER, ServerProcess
+from tests.paths import ROOT, STARTER
+from tests.processes import ServerProcess
 
 SHARED = ROOT.parent / "shared"
 VAL, PHOTOS = SHARED / "data" / "val.zip", SHARED / "photos"

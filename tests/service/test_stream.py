@@ -13,9 +13,9 @@ from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from server.api.classify_grpc import Classifier
 from server.service import STREAM_BATCHES
-from tests.conftest import ServerProcess
 from tests.fakes import Fake, faking, flat
 from tests.photos import jpeg
+from tests.processes import ServerProcess
 
 
 def photo(value: int, **fields: Any) -> pb.ClassifyRequest:

@@ -16,8 +16,9 @@ import pytest
 
 from alexnet.bundle import Bundle, sha256
 from alexnet.golden import Golden
-from tests.conftest import STARTER, ServerProcess, start_server, stop_server
+from tests.paths import STARTER
 from tests.photos import jpeg
+from tests.processes import ServerProcess, start_server, stop_server
 
 LOAD = "/v2/repository/models/alexnet/load"
 

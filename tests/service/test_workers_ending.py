@@ -15,10 +15,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.conftest import ServerProcess, start_server
-from tests.service.test_process import ended, half_sent, refused
-from tests.service.test_workers import CONNECTIONS as NEW_CONNECTIONS
-from tests.service.test_workers import PHOTO, WORKERS, Worker, metrics, over_rest, total, workers
+from tests.processes import ServerProcess, ended, half_sent, refused, start_server
+from tests.workers import CONNECTIONS as NEW_CONNECTIONS
+from tests.workers import PHOTO, WORKERS, Worker, metrics, over_rest, total, workers
 
 CONNECTIONS = 16
 

@@ -15,8 +15,9 @@ from alexnet.bundle import Bundle
 from server.config import Config
 from server.workers import ports, supervisor
 from server.workers.peers import gathered
-from tests.conftest import STARTER, ServerProcess, start_server
-from tests.service.test_workers import (
+from tests.paths import STARTER
+from tests.processes import ServerProcess, start_server
+from tests.workers import (
     WORKERS,
     Worker,
     metrics,

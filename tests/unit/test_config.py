@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from server.config import Config, ConfigError, load, parser
-from tests.conftest import ROOT
+from tests.paths import ROOT
 
 # A new option is a promise to every operator: it takes an edit here.
 OPTIONS: dict[str, Any] = {

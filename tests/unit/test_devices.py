@@ -13,10 +13,10 @@ from server.engines.buckets import BucketEngine
 from server.engines.choice import Wanted, choose, open_engines
 from server.scheduler.batcher import Batcher, BatchPolicy
 from server.telemetry.metrics import Metrics
+from tests.batching import answered, job
+from tests.buckets import engine_of
 from tests.fakes import flat_costs, tiny_bundle
 from tests.gpus import FakeDevice
-from tests.unit.test_batcher import answered, job
-from tests.unit.test_buckets import engine_of
 
 
 class Opened(SimpleNamespace):

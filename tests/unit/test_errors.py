@@ -9,7 +9,7 @@ import pytest
 from server.api.messages import STATUS, failure, status_of
 from server.api.status import CODES
 from server.errors import EngineFailure, Overloaded, ServeError
-from tests.conftest import ROOT
+from tests.paths import ROOT
 
 
 def subclasses(kind: type[ServeError]) -> Iterator[type[ServeError]]:

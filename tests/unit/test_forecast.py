@@ -13,8 +13,8 @@ from server.scheduler.estimate import Forecast
 from server.scheduler.job import Job
 from server.scheduler.queue import FairQueue
 from server.scheduler.trial import EVERY_S as TRIAL_S
+from tests.batching import crop
 from tests.fakes import SIDE, flat_costs
-from tests.unit.test_batcher import crop
 
 SPEC = Preprocess(SIDE, SIDE)
 

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry
 
 from server.telemetry import gpus
 from server.telemetry.gpus import GpuMetrics
+from tests.buckets import crops, engine_of
 from tests.fakes import FakeEngine
-from tests.unit.test_buckets import crops, engine_of
 
 
 class FakeGpus:

@@ -17,8 +17,8 @@ from server.scheduler import engine_thread as lane
 from server.scheduler.batcher import Batcher, BatchPolicy
 from server.scheduler.job import Job
 from server.telemetry.metrics import Metrics
+from tests.batching import answered, job
 from tests.fakes import FakeEngine, flat_costs
-from tests.unit.test_batcher import answered, job
 
 
 class DeepEngine(FakeEngine):

@@ -1,40 +1,19 @@
 """Who may load and unload, and how long and how urgent a request is."""
 
-from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from alexnet.manifest import BundleError
 from server.api.oip.control import RepositoryControl
 from server.api.oip.grpc import _peer
 from server.api.oip.models import Models
 from server.errors import BadRequest, Disabled, NotFound
-from server.models.repository import Entry
 from server.scheduler.request import Admission
 from server.workers.peers import Alone
+from tests.repositories import FakeRepository
 
 HERE, THERE = ("127.0.0.1", "127.8.0.1", "::1"), ("192.0.2.7", "2001:db8::1", "", "localhost")
-
-
-class FakeRepository:
-    name = "m"
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.broken = ""
-
-    def index(self) -> list[Entry]:
-        return [Entry("1", "READY"), Entry("2", "UNAVAILABLE", "not loaded")]
-
-    async def load(self, only: Collection[str] | None = None) -> None:
-        if self.broken:
-            raise BundleError(self.broken)
-        self.calls.append("load")
-
-    async def unload(self) -> None:
-        self.calls.append("unload")
 
 
 def control(who: str, repository: Any) -> RepositoryControl:

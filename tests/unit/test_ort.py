@@ -8,7 +8,7 @@ import pytest
 
 from alexnet.bundle import Bundle
 from server.engines.ort import OrtEngine
-from tests.conftest import STARTER
+from tests.paths import STARTER
 
 
 def engine_of(bundle: Bundle) -> OrtEngine:

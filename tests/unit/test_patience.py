@@ -14,8 +14,8 @@ from server.scheduler.batcher import Batcher, BatchPolicy
 from server.scheduler.costs import CostModel
 from server.scheduler.job import Job
 from server.telemetry.metrics import Metrics
+from tests.batching import answered, batching, crop, job, submit
 from tests.fakes import FakeEngine, flat_costs
-from tests.unit.test_batcher import answered, batching, crop, job, submit
 
 HOUR = 3600.0
 

@@ -27,8 +27,8 @@ from server.scheduler import batcher
 from server.scheduler import decoder as decode
 from server.scheduler.job import Job
 from server.scheduler.request import Admission
+from tests.batching import answered, batching, job, submit
 from tests.fakes import Fake, FakeEngine, faking, flat
-from tests.unit.test_batcher import answered, batching, job, submit
 
 REQUESTS = 3000
 PHOTOS = {value: flat(value) for value in range(0, 250, 10)}

@@ -15,8 +15,8 @@ from server.scheduler.decoder import Decoder
 from server.scheduler.job import Job
 from server.scheduler.trial import EVERY_S, LATELY_S, Trial
 from server.telemetry.metrics import Metrics
+from tests.batching import answered, batching, hold, job, submit
 from tests.fakes import SIDE, faking, flat, flat_costs
-from tests.unit.test_batcher import answered, batching, hold, job, submit
 
 SPEC = Preprocess(SIDE, SIDE)
 

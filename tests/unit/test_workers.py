@@ -22,7 +22,7 @@ from server.scheduler import cpus
 from server.telemetry.counts import Statistics, Timing
 from server.workers.peers import Alone, Seat, Together, gathered, hangs, served_by_others
 from server.workers.supervisor import share
-from tests.unit.test_oip_control import FakeRepository
+from tests.repositories import FakeRepository
 
 
 @pytest.mark.parametrize(("available", "threads"), [(8, 2), (2, 1)])
