@@ -15,8 +15,6 @@ from alexnet.golden import Golden
 from alexnet.labels import Label, Labels
 from alexnet.manifest import Artifact, File, Manifest, ModelName, Provenance, Tensor
 from alexnet.spec import Preprocess
-from server.api.grpc import RpcFace
-from server.api.http import HttpFace
 from server.app import Server, serving
 from server.config import Config
 from server.engines.base import Pending

@@ -37,7 +37,7 @@ class Version(Protocol):
     def ended(self, job: "Job", outcome: Timing | ServeError) -> None: ...
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Request:
     """What a caller asked for, from its admission to its end."""
 
@@ -75,7 +75,7 @@ class Request:
         return received
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     """What the network says of one photo, and where the time went."""
 
@@ -86,7 +86,7 @@ class Answer:
     version: Version
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Job:
     """One photo on its way through the stages; settled exactly once, on the event loop."""
 

@@ -78,10 +78,10 @@ async def test_a_server_that_changes_its_model_meanwhile_ends_it() -> None:
         subject = await asyncio.to_thread(open_subject, fake.url)
         with closing(subject):
             await asyncio.to_thread(subject.read, flat(60))
-            model = fake.served.model
+            model = fake.pipeline.model
             newer = replace(model.bundle.manifest.model, version="2")
             manifest = replace(model.bundle.manifest, model=newer)
-            fake.served.model = replace(model, bundle=replace(model.bundle, manifest=manifest))
+            fake.pipeline.model = replace(model, bundle=replace(model.bundle, manifest=manifest))
             with pytest.raises(SubjectError, match="serves tiny 2 now, tiny 1 before"):
                 await asyncio.to_thread(subject.read, flat(60))
 

@@ -19,7 +19,7 @@ from tests.fakes import Fake, faking, flat
 def slow(fake: Fake, infer_ms: float) -> None:
     """From now on a run of the engine is believed to take so long."""
     costs = CostModel({1: infer_ms, 64: infer_ms}, {"JPEG": (0.1, 0.0)})
-    served = fake.served
+    served = fake.pipeline
     served.costs = served.batcher._costs = served.forecast._costs = costs
 
 

@@ -73,7 +73,7 @@ async def test_idle_streams_leave_calls_for_others(protocol: str) -> None:
         for _ in range(2):
             call = method()
             stack.callback(call.cancel)
-        while fake.plane._streams.count < 2:
+        while fake.service._streams.count < 2:
             await asyncio.sleep(0.005)
         refused = method()
         assert await refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -98,10 +98,10 @@ async def test_a_page_in_a_browser_here_is_not_this_machine(
         path = "/v2/repository/models/tiny/unload"
         async with session.post(path, headers=header) as response:
             assert response.status == 403
-        assert fake.plane.ready
+        assert fake.service.ready
         async with session.post(path) as response:
             assert response.status == 200
-        assert not fake.plane.ready
+        assert not fake.service.ready
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,14 @@ def found(files: list[dict[str, Any]]) -> list[tuple[int, int]]:
 
 async def test_a_form_that_is_uploaded_while_its_version_is_exchanged_is_answered() -> None:
     async with faking(max_batch_size=1) as fake:
-        before, repository = fake.served, fake.plane.repository
+        before, repository = fake.pipeline, fake.service.repository
         async with uploading(fake.url, form(25, 75, 200), MULTIPART) as upload:
             await upload.send(stop=-20)
             await fake.until_in_flight(1)
             repository._marks = {}  # as if its file had changed
             await repository.load()
             (closing,) = repository._closing
-            assert fake.served is not before
+            assert fake.pipeline is not before
             fake.engine.gate.clear()
             await upload.send(start=-20)
             assert await asyncio.to_thread(fake.engine.started.wait, 5)
@@ -47,10 +47,10 @@ async def test_a_form_of_more_photos_than_there_are_places_is_answered() -> None
     ):
         fake.engine.gate.clear()
         await upload.send()
-        await fake.until_in_flight(1 + fake.plane.share)  # the form, and its photos
+        await fake.until_in_flight(1 + fake.service.share)  # the form, and its photos
         async with aiohttp.ClientSession(fake.url) as session:
             other = asyncio.create_task(session.post("/v1/classify", data=flat(225)))
-            await fake.until_in_flight(2 + fake.plane.share)  # there is room for others
+            await fake.until_in_flight(2 + fake.service.share)  # there is room for others
             fake.engine.gate.set()
             assert (await other).status == 200
         assert found((await upload.reply()).json["files"]) == [(200, 2)] * 30

@@ -175,7 +175,7 @@ async def test_an_upload_that_breaks_off_gives_its_place_back() -> None:
 
 async def test_a_grpc_caller_whose_message_asks_for_more_time_than_the_servers_has_it() -> None:
     async with faking(request_timeout_s=1.0) as fake, asking(fake) as stub:
-        believed(fake.served, infer_ms=3000)
+        believed(fake.pipeline, infer_ms=3000)
         with pytest.raises(grpc.aio.AioRpcError, match="the deadline was 1000 ms"):
             await stub.Classify(pb.ClassifyRequest(image=flat(LATE)))
         reply = await stub.Classify(pb.ClassifyRequest(image=flat(LAST), timeout_ms=60_000))
@@ -185,7 +185,7 @@ async def test_a_grpc_caller_whose_message_asks_for_more_time_than_the_servers_h
 
 async def test_who_names_a_version_is_not_judged_by_a_slower_one() -> None:
     async with faking() as fake, asking(fake) as stub:
-        repository, first = fake.plane.repository, fake.served
+        repository, first = fake.service.repository, fake.pipeline
         second = await repository._open(Source("2", Path(), (0, 0)))
         repository._exchange({"1": first, "2": second})
         believed(second, infer_ms=3000)
@@ -198,7 +198,7 @@ async def test_who_names_a_version_is_not_judged_by_a_slower_one() -> None:
 
 async def test_a_hopeless_grpc_caller_is_told_before_his_message_is_there() -> None:
     async with faking() as fake, grpc.aio.insecure_channel(fake.target) as channel:
-        believed(fake.served, infer_ms=60_000)
+        believed(fake.pipeline, infer_ms=60_000)
         method: Any = channel.stream_unary("/alexnet.v1.Classifier/Classify")
         call = method(timeout=30)
         with pytest.raises(grpc.aio.AioRpcError, match="takes about 60001 ms here"):

@@ -54,7 +54,7 @@ async def test_photos_of_requests_share_batches_and_are_counted_apart(face: str)
         fake.engine.gate.set()
         assert await pair == [0, 4]
         assert await single == [8]
-        statistics = fake.served.statistics
+        statistics = fake.pipeline.statistics
         async with asyncio.timeout(5):  # the engine's thread counts a run after it has answered
             while statistics["tiny"].executions < 2:
                 await asyncio.sleep(0.005)
@@ -73,7 +73,7 @@ async def test_one_bad_photo_fails_its_own_request_only_and_is_named(face: str) 
         with pytest.raises(Refused, match="photo 1: ") as caught:
             await bad
         assert caught.value.status in ("415", "INVALID_ARGUMENT")
-        assert fake.served.statistics["tiny"].fail.count == 1
+        assert fake.pipeline.statistics["tiny"].fail.count == 1
 
 
 @pytest.mark.parametrize(("face", "status"), [("rest", "504"), ("grpc", "DEADLINE_EXCEEDED")])
@@ -113,7 +113,7 @@ async def test_a_timeout_may_be_longer_than_the_servers(
 ) -> None:
     """Over REST it stands in the body: who would miss the server's own must be read first."""
     async with faking(request_timeout_s=0.5) as fake:
-        costs = fake.served.costs
+        costs = fake.pipeline.costs
         monkeypatch.setattr(costs, "infer_s", lambda n: 2.0)
         monkeypatch.setattr(costs, "largest", lambda n, seconds: n)
         assert await ask(face, fake, [flat(0)], timeout=60_000_000) == [0]
@@ -128,7 +128,7 @@ async def test_what_is_wrong_with_the_schedule_is_counted(face: str, label: str)
             await ask(face, fake, [flat(0)], timeout=-1)
         wrong = fake.count("alexnet_requests_total", face=label, outcome="invalid_argument")
         assert wrong == 1
-        assert fake.served.statistics["tiny"].fail.count == 1
+        assert fake.pipeline.statistics["tiny"].fail.count == 1
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -177,7 +177,7 @@ async def test_a_server_that_leaves_is_live_but_not_ready() -> None:
         aiohttp.ClientSession(fake.url) as session,
         grpc.aio.insecure_channel(fake.target) as channel,
     ):
-        fake.plane.state = State.LEAVING
+        fake.service.state = State.LEAVING
         for path, status in (
             ("health/live", 200),
             ("health/ready", 503),

@@ -157,8 +157,8 @@ async def test_an_upload_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(
 
 async def test_a_stopping_server_admits_nobody_and_answers_who_was_admitted() -> None:
     async with full(2) as fake:
-        drained = asyncio.create_task(fake.plane.drain(5))
-        while fake.plane.state is not State.STOPPING:
+        drained = asyncio.create_task(fake.service.drain(5))
+        while fake.service.state is not State.STOPPING:
             await asyncio.sleep(0)
         reply = await refused_on_rest(fake)
         assert (reply.status, reply.json["error"]["code"]) == (503, "not_ready")
@@ -185,8 +185,8 @@ async def test_a_form_under_way_when_the_server_stops_is_answered() -> None:
         async with uploading(fake.url, form + b"--x--\r\n", content_type) as upload:
             await upload.send(stop=-20)
             await fake.until_in_flight(1)
-            drained = asyncio.create_task(fake.plane.drain(5))
-            while fake.plane.state is not State.STOPPING:
+            drained = asyncio.create_task(fake.service.drain(5))
+            while fake.service.state is not State.STOPPING:
                 await asyncio.sleep(0)
             fake.engine.gate.clear()
             await upload.send(start=-20)
@@ -215,4 +215,4 @@ async def test_the_photos_of_a_form_share_its_deadline() -> None:
 
 async def test_a_drain_that_takes_too_long_gives_up() -> None:
     async with full(1) as fake:
-        assert not await fake.plane.drain(0.05)
+        assert not await fake.service.drain(0.05)

@@ -102,7 +102,7 @@ async def test_every_answer_belongs_to_its_photo_and_every_request_is_counted_on
         assert await ask_rest(session, 70, 20_000) == 2
 
         outcomes: Counter[str] = Counter()
-        for family in fake.metrics.registry.collect():
+        for family in fake.server.metrics.registry.collect():
             for sample in family.samples:
                 if sample.name == "alexnet_requests_total":
                     outcomes[sample.labels["outcome"]] += int(sample.value)

@@ -132,16 +132,16 @@ async def test_who_does_not_read_his_answers_is_not_read_from_either() -> None:
                 yield photo(value)
 
         context: Any = SimpleNamespace(time_remaining=lambda: None)
-        stream = Classifier(fake.plane).ClassifyStream(requests(), context)
+        stream = Classifier(fake.service).ClassifyStream(requests(), context)
         found = [await anext(stream)]
         async with asyncio.timeout(5):
-            while fake.count("alexnet_requests_total", outcome="ok") < fake.plane.stream_window:
+            while fake.count("alexnet_requests_total", outcome="ok") < fake.service.stream_window:
                 await asyncio.sleep(0.005)
         for _ in range(20):  # others are answered: he would be read from meanwhile
-            with fake.plane.admit("test") as admission:
-                await fake.plane.classify(flat(0), admission)
-        assert fake.count("alexnet_requests_total", face="grpc-stream") == fake.plane.stream_window
-        assert sent == fake.plane.stream_window + 1
+            with fake.service.admit("test") as admission:
+                await fake.service.classify(flat(0), admission)
+        assert fake.count("alexnet_requests_total", face="grpc-stream") == fake.service.stream_window
+        assert sent == fake.service.stream_window + 1
         found += [answer async for answer in stream]
         assert sorted(int(answer.request_id) for answer in found) == [*range(0, 250, 5)]
 

@@ -38,8 +38,8 @@ FAIR = (Overloaded, Expired, WouldMiss, EngineFailure)
 async def ask(fake: Fake, value: int, timeout_s: float, level: int) -> int:
     """A value of -1 sends what is no photo."""
     image = PHOTOS[value] if value >= 0 else b"no photo"
-    with fake.plane.admit("test", timeout_s, priority=level) as admission:
-        return (await fake.plane.classify(image, admission)).predictions[0].index
+    with fake.service.admit("test", timeout_s, priority=level) as admission:
+        return (await fake.service.classify(image, admission)).predictions[0].index
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -112,14 +112,14 @@ async def test_an_engine_that_hangs_is_not_ready_until_it_comes_back(
         fake.engine.gate.clear()
         stuck = asyncio.create_task(ask(fake, 50, 30.0, 1))
         assert await asyncio.to_thread(fake.engine.started.wait, 5)
-        await until(lambda: fake.served.batcher.overdue_s > 0.05)
-        assert fake.plane.ready, "late is not hung"
+        await until(lambda: fake.pipeline.batcher.overdue_s > 0.05)
+        assert fake.service.ready, "late is not hung"
         monkeypatch.setattr(plane, "HUNG_S", 0.05)
-        assert not fake.plane.ready
+        assert not fake.service.ready
         fake.engine.gate.set()
         assert await stuck == 2
-        assert fake.plane.ready
-        assert fake.served.batcher.overdue_s == 0
+        assert fake.service.ready
+        assert fake.pipeline.batcher.overdue_s == 0
 
 
 async def test_one_of_two_engines_that_hangs_leaves_the_other_to_work() -> None:
@@ -143,14 +143,14 @@ async def test_an_engine_that_hangs_does_not_hold_up_the_end(
 ) -> None:
     monkeypatch.setattr(batcher, "CLOSE_S", 0.02)
     async with faking() as fake:
-        served, closed = fake.served, list[bool]()
+        served, closed = fake.pipeline, list[bool]()
         monkeypatch.setattr(fake.engine, "close", lambda: closed.append(True))
         fake.engine.gate.clear()
         with pytest.raises(Expired):
             await ask(fake, 50, 0.05, 1)
         assert fake.engine.started.is_set()
-        assert await fake.plane.drain(5)
-        await asyncio.wait_for(fake.plane.repository.close(), 5)
+        assert await fake.service.drain(5)
+        await asyncio.wait_for(fake.service.repository.close(), 5)
         assert closed == [], "what is in use is not freed"
         assert "engine-0 did not come back" in caplog.text
         assert not served.batcher.close()
@@ -162,10 +162,10 @@ async def test_an_engine_that_hangs_does_not_hold_up_the_end(
 
 async def test_an_upload_above_the_limit_is_refused_though_nobody_else_is_here() -> None:
     async with faking(max_request_bytes=1000) as fake:
-        with fake.plane.admit("test", upload_bytes=1000):
+        with fake.service.admit("test", upload_bytes=1000):
             assert fake.count("alexnet_photo_bytes") == 1000
         with pytest.raises(TooLarge, match="has 1,001 bytes"):
-            fake.plane.admit("test", upload_bytes=1001).__enter__()
+            fake.service.admit("test", upload_bytes=1001).__enter__()
         assert fake.count("alexnet_requests_total", face="test", outcome="too_large") == 1
         assert fake.count("nv_inference_request_failure", reason="OTHER") == 1
         assert fake.count("alexnet_photo_bytes") == fake.count("alexnet_requests_in_flight") == 0
@@ -177,10 +177,10 @@ async def test_who_left_as_the_engine_came_for_him_is_counted_once() -> None:
         first = asyncio.create_task(ask(fake, 0, 30.0, 1))
         assert await asyncio.to_thread(fake.engine.started.wait, 5)
         gone = asyncio.create_task(ask(fake, 50, 30.0, 1))
-        await until(lambda: len(fake.served.batcher) == 1)
+        await until(lambda: len(fake.pipeline.batcher) == 1)
         gone.cancel()
         fake.engine.gate.set()
-        while len(fake.served.batcher):  # it is taken before this loop turns again
+        while len(fake.pipeline.batcher):  # it is taken before this loop turns again
             time.sleep(0.001)
         with pytest.raises(asyncio.CancelledError):
             await gone
@@ -201,7 +201,7 @@ async def test_who_left_as_a_decoder_came_for_him_is_counted_once(
 
     monkeypatch.setattr(decode, "preprocess", preprocess)
     async with faking() as fake:
-        decoder = fake.plane._decoder
+        decoder = fake.service._decoder
         first = [asyncio.create_task(ask(fake, 0, 30.0, 1)) for _ in range(decoder.threads)]
         await fake.until_in_flight(len(first))
         await until(lambda: len(decoder) == 0)
@@ -231,7 +231,7 @@ async def test_who_is_lost_while_a_decoder_has_his_photo_never_reaches_the_engin
 
     monkeypatch.setattr(decode, "preprocess", preprocess)
     async with faking() as fake:
-        margin = fake.served.forecast._margins[0]
+        margin = fake.pipeline.forecast._margins[0]
         lost = asyncio.create_task(ask(fake, 50, 30.0 if patient else 0.1, 1))
         assert await asyncio.to_thread(taken.wait, 5)
         if patient:
@@ -283,10 +283,10 @@ async def test_what_failed_is_forgotten_at_once(
 
         async def fail() -> tuple[type[ServeError], "weakref.ref[Admission]"]:
             try:
-                with fake.plane.admit("test", timeout_s) as admission:
+                with fake.service.admit("test", timeout_s) as admission:
                     left = weakref.ref(admission)
                     image = PHOTOS[value] if value >= 0 else b"no photo"
-                    await fake.plane.classify(image, admission)
+                    await fake.service.classify(image, admission)
             except ServeError as error:
                 return type(error), left
             pytest.fail("it was answered")

@@ -69,7 +69,7 @@ async def test_a_calibration_of_a_busy_moment_is_unlearnt(monkeypatch: pytest.Mo
     """It says 60 ms, and nobody here waits longer than 50; in truth it takes next to nothing."""
     monkeypatch.setattr(trial, "EVERY_S", 0.02)
     async with faking() as fake:
-        served = fake.served
+        served = fake.pipeline
         costs = CostModel({1: 60.0, 64: 60.0}, {"JPEG": (0.1, 0.0)})
         served.costs = served.batcher._costs = served.forecast._costs = costs
         for lane in served.batcher._lanes:
@@ -77,8 +77,8 @@ async def test_a_calibration_of_a_busy_moment_is_unlearnt(monkeypatch: pytest.Mo
 
         async def ask() -> bool:
             try:
-                with fake.plane.admit("test", 0.05) as admission:
-                    return bool(await fake.plane.classify(flat(50), admission))
+                with fake.service.admit("test", 0.05) as admission:
+                    return bool(await fake.service.classify(flat(50), admission))
             except ServeError:
                 return False
 
