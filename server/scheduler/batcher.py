@@ -12,7 +12,7 @@ one may still grow.
 import logging
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from server.engines.base import Engine
@@ -57,10 +57,12 @@ class Batcher:
         costs: CostModel,
         ran: Ran,
         upstream: Collection[Job] = (),
+        clock: Callable[[], float] = time.monotonic,
     ):
         """`ran`: see EngineThread. While there are jobs `upstream`, more will be here in a moment,
         and a small batch is better not started yet."""
-        self._policy, self._costs, self._upstream = policy, costs, upstream
+        self._policy, self._costs = policy, costs
+        self._upstream, self._clock = upstream, clock
         self._queue = FairQueue(policy.priority_levels)
         self.waiting = self._queue.jobs
         """Read only."""
@@ -90,9 +92,9 @@ class Batcher:
         """From any thread."""
         with self._changed:
             if not self._closed:
-                if not job.settled:
+                if not job.over:
                     if not self.waiting:
-                        self._waiting_since = time.monotonic()
+                        self._waiting_since = self._clock()
                     self._queue.push(job)
                     self._changed.notify_all()
                 return
@@ -128,7 +130,7 @@ class Batcher:
     def _take(self, engine: EngineThread) -> list[Job] | None:
         """The next batch: see EngineThread."""
         with self._changed:
-            idle_since = time.monotonic()
+            idle_since = self._clock()
             while not (engine.busy or self._closed):
                 wait_s = self._pause_s(engine) or self._wait_s(idle_since)
                 if wait_s == 0:
@@ -138,7 +140,7 @@ class Batcher:
                 return None
             if engine.busy and len(self.waiting) < self._policy.max_batch_size:
                 return []
-            now = time.monotonic()
+            now = self._clock()
             batch = self._next_batch(now)
             if batch:
                 engine.free_at = max(now, engine.free_at) + self._costs.infer_s(len(batch))
@@ -152,7 +154,7 @@ class Batcher:
             return 0.0
         if all(e.failures >= FAILURES_UNTIL_BROKEN for e in self.engines if e is not engine):
             return 0.0
-        return max(0.0, engine.last_failure + PAUSE_S - time.monotonic())
+        return max(0.0, engine.last_failure + PAUSE_S - self._clock())
 
     def _wait_s(self, idle_since: float) -> float | None:
         """Seconds for which a fuller batch is worth waiting; None while nothing is there. The
@@ -166,7 +168,7 @@ class Batcher:
         delayed = policy.max_queue_delay_s > 0 and waiting < enough
         if not expecting and not delayed:
             return 0
-        now = time.monotonic()
+        now = self._clock()
         latest = self._queue.earliest - DEADLINE_MARGIN * costs.infer_s(waiting)
         if expecting:
             # No longer than so many small photos take to decode: the next one may be huge.
@@ -189,12 +191,12 @@ class Batcher:
         batch: list[Job] = []
         while waiting and len(batch) < room:
             job = queue.pop()
-            if job.settled:
+            if job.over:
                 continue
             probe = job.probe and job.deadline > now
             fits = room if probe else costs.largest(room, job.deadline - now)
             if fits <= len(batch) and batch:
-                queue.put_back()  # it would be late in this batch, and may lead the next
+                queue.put_back(job)  # it would be late in this batch, and may lead the next
                 break
             if fits < min(bearable, len(batch) + 1 + len(waiting)):
                 if job.deadline <= now:

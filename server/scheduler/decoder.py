@@ -96,7 +96,7 @@ class Decoder:
             del job  # an idle thread holds no photo
 
     def _decode(self, job: Job) -> None:
-        if job.settled:
+        if job.over:
             return
         job.decode_started = time.monotonic()
         if job.decode_started > job.deadline:

@@ -113,12 +113,13 @@ class Estimate:
         """Before the upload. Raises WouldMiss when no photo of this request has a chance. With
         nothing else to do the photo itself is estimated, and that is enough."""
         timeout_s = request.deadline - request.start
+        margin_s = self._margins[request.level - 1].of(timeout_s)
         busy = self._decoder.waiting or self._batcher.waiting or self._engine_free_at()
-        if not busy and timeout_s > self._costs.least_s:
+        if not busy and timeout_s > self._costs.least_s + margin_s:
             return
         decode_s = self._costs.decode_s(None)
         expected, _ = self._expected(request.level, request.deadline, decode_s)
-        latest = expected + self._margins[request.level - 1].of(timeout_s)
+        latest = expected + margin_s
         probe = self._probes[request.level - 1]
         if latest > request.deadline and not probe.due_for_upload(timeout_s, self._clock()):
             raise self._too_late(request, latest, decode_s)

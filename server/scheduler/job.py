@@ -121,6 +121,11 @@ class Job:
     _timer: asyncio.TimerHandle | None = None
     _answer: "asyncio.Future[Answer] | None" = None
 
+    @property
+    def over(self) -> bool:
+        """Settled, or about to be: its caller has gone, and the event loop has not turned yet."""
+        return self.settled or (self._answer is not None and self._answer.done())
+
     async def answer(self) -> Answer:
         """To be called once the job has started. Raises a ServeError: Expired at the deadline.
         Cancelled, the job leaves whichever queue it is in, at once."""

@@ -44,18 +44,18 @@ class FairQueue:
     def pop(self) -> Job:
         """Raises IndexError when nothing waits."""
         level = self._next_level()
-        entry = self._levels[level].pop(0)
-        self._popped = level, entry, self._clocks[level], self._now
+        _, order, job = self._levels[level].pop(0)
+        self._undo = level, order, self._clocks[level], self._now
         self._now = max(self._now, self._clocks[level])
         self._clocks[level] += 1 / self._weights[level]
-        del self.jobs[entry[2]]
-        return entry[2]
+        del self.jobs[job]
+        return job
 
-    def put_back(self) -> None:
-        """Undoes the last `pop`; nothing may have happened since."""
-        level, entry, self._clocks[level], self._now = self._popped
+    def put_back(self, job: Job) -> None:
+        """Undoes the `pop` that gave it; nothing may have happened since."""
+        level, order, self._clocks[level], self._now = self._undo
+        entry = self.jobs[job] = job.deadline, order, job
         self._levels[level].insert(0, entry)
-        self.jobs[entry[2]] = entry
 
     def remove(self, job: Job) -> bool:
         """False when the job does not wait here."""

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from server.models.model import load
 
 from alexnet.bundle import Bundle, BundleError
 from alexnet.postprocess import softmax
 from gpu.present import count
 from server.engines.choice import Wanted, choose
 from server.engines.runtimes import RUNTIMES
-from server.models.model import load
 from tests.paths import STARTER
 
 pytestmark = pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""Callers who no longer wait: past their deadline or gone, they never cost the engine anything."""
+"""Requests past their deadline, or whose caller has gone, never cost the engine anything."""
 
 import asyncio
 import gc
@@ -14,11 +14,10 @@ import pytest
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
-from server import service as plane
+from server import service
 from server.models.repository import Source
-from server.models.version import Served
-from server.scheduler.request import Admission
-from tests.fakes import Fake, faking, flat, flat_costs
+from server.scheduler.job import Request
+from tests.fakes import Fake, believe, faking, flat, flat_costs
 from tests.uploads import uploading
 
 FIRST, LATE, LAST = 250, 100, 25
@@ -55,11 +54,6 @@ async def status_of(
 async def asking(fake: Fake) -> AsyncIterator[Any]:
     async with grpc.aio.insecure_channel(fake.target) as channel:
         yield pb_grpc.ClassifierStub(channel)
-
-
-def believed(served: Served, infer_ms: float) -> None:
-    """What a run of its engine is expected to take."""
-    served.costs = served.batcher._costs = served.forecast._costs = flat_costs(infer_ms)
 
 
 async def until_queued(fake: Fake, count: int) -> None:
@@ -126,7 +120,7 @@ async def test_what_expired_in_the_queue_is_counted_as_expired() -> None:
 
 
 async def test_the_deadline_holds_while_the_photo_is_uploaded() -> None:
-    """Or a few senders who never finish would take every place for ever."""
+    """Or a few uploads that never finish would take every place for ever."""
     async with busy() as (fake, _, _), uploading(
         fake.url, flat(LATE), x_request_timeout_ms="100"
     ) as slow:  # fmt: skip
@@ -135,7 +129,7 @@ async def test_the_deadline_holds_while_the_photo_is_uploaded() -> None:
         assert (reply.status, reply.json["error"]["code"]) == (504, "expired")
 
 
-async def test_a_caller_who_hangs_up_leaves_the_queue() -> None:
+async def test_a_request_whose_caller_hangs_up_leaves_the_queue() -> None:
     async with busy() as (fake, session, _):
         task = asyncio.create_task(status_of(session, LATE))
         await until_queued(fake, 1)
@@ -175,7 +169,7 @@ async def test_an_upload_that_breaks_off_gives_its_place_back() -> None:
 
 async def test_a_grpc_caller_whose_message_asks_for_more_time_than_the_servers_has_it() -> None:
     async with faking(request_timeout_s=1.0) as fake, asking(fake) as stub:
-        believed(fake.pipeline, infer_ms=3000)
+        believe(fake.pipeline, flat_costs(infer_ms=3000))
         with pytest.raises(grpc.aio.AioRpcError, match="the deadline was 1000 ms"):
             await stub.Classify(pb.ClassifyRequest(image=flat(LATE)))
         reply = await stub.Classify(pb.ClassifyRequest(image=flat(LAST), timeout_ms=60_000))
@@ -183,12 +177,12 @@ async def test_a_grpc_caller_whose_message_asks_for_more_time_than_the_servers_h
         assert fake.engine.batches == [[LAST]]
 
 
-async def test_who_names_a_version_is_not_judged_by_a_slower_one() -> None:
+async def test_a_call_that_names_a_version_is_not_judged_by_a_slower_one() -> None:
     async with faking() as fake, asking(fake) as stub:
         repository, first = fake.service.repository, fake.pipeline
-        second = await repository._open(Source("2", Path(), (0, 0)))
+        second = await repository._open(Source("2", Path(), (0, 0)), [])
         repository._exchange({"1": first, "2": second})
-        believed(second, infer_ms=3000)
+        believe(second, flat_costs(infer_ms=3000))
         with pytest.raises(grpc.aio.AioRpcError, match="takes about 3001 ms here"):
             await stub.Classify(pb.ClassifyRequest(image=flat(LATE)), timeout=2)
         request = pb.ClassifyRequest(image=flat(LAST), version="1")
@@ -196,9 +190,9 @@ async def test_who_names_a_version_is_not_judged_by_a_slower_one() -> None:
         assert fake.engine.batches == [[LAST]]
 
 
-async def test_a_hopeless_grpc_caller_is_told_before_his_message_is_there() -> None:
+async def test_a_hopeless_grpc_call_is_refused_before_its_message_is_there() -> None:
     async with faking() as fake, grpc.aio.insecure_channel(fake.target) as channel:
-        believed(fake.pipeline, infer_ms=60_000)
+        believe(fake.pipeline, flat_costs(infer_ms=60_000))
         method: Any = channel.stream_unary("/alexnet.v1.Classifier/Classify")
         call = method(timeout=30)
         with pytest.raises(grpc.aio.AioRpcError, match="takes about 60001 ms here"):
@@ -209,16 +203,16 @@ async def test_a_hopeless_grpc_caller_is_told_before_his_message_is_there() -> N
 async def test_what_was_refused_is_forgotten_at_once(
     face: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or the photos of all who failed lie about, counted nowhere, until the garbage is collected:
-    an error knows where it came from, and who is there must not know the error."""
-    left: list[weakref.ref[Admission]] = []
+    """Or refused photos lie about, counted nowhere, until the garbage is collected: an error leads
+    to where it came from, and nothing there may lead to the error."""
+    left: list[weakref.ref[Request]] = []
 
-    class Watched(Admission):
+    class Watched(Request):
         def __init__(self, *fields: Any, **more: Any):
             super().__init__(*fields, **more)
             left.append(weakref.ref(self))
 
-    monkeypatch.setattr(plane, "Admission", Watched)
+    monkeypatch.setattr(service, "Request", Watched)
     async with faking() as fake, asking(fake) as stub, aiohttp.ClientSession(fake.url) as session:
         gc.disable()
         try:

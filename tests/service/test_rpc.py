@@ -16,10 +16,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 from PIL import Image
+from server.api.status import guarded
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
-from server.api.status import guarded
 from server.errors import BadRequest
 from tests.photos import draw, encode, jpeg, png
 from tests.processes import ServerProcess

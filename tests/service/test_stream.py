@@ -140,7 +140,9 @@ async def test_who_does_not_read_his_answers_is_not_read_from_either() -> None:
         for _ in range(20):  # others are answered: he would be read from meanwhile
             with fake.service.admit("test") as admission:
                 await fake.service.classify(flat(0), admission)
-        assert fake.count("alexnet_requests_total", face="grpc-stream") == fake.service.stream_window
+        assert (
+            fake.count("alexnet_requests_total", face="grpc-stream") == fake.service.stream_window
+        )
         assert sent == fake.service.stream_window + 1
         found += [answer async for answer in stream]
         assert sorted(int(answer.request_id) for answer in found) == [*range(0, 250, 5)]

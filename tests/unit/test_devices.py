@@ -6,14 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from alexnet.bundle import Bundle
 from server.engines.buckets import BucketEngine
 from server.engines.choice import Wanted, choose, open_engines
 from server.scheduler.batcher import Batcher, BatchPolicy
-from server.telemetry.metrics import Metrics
-from tests.batching import answered, job
+from tests.batching import answered, classes, job, settle
 from tests.buckets import engine_of
 from tests.fakes import flat_costs, tiny_bundle
 from tests.gpus import FakeDevice
@@ -71,8 +69,7 @@ async def test_photos_of_one_queue_go_to_every_device_and_come_back_as_their_own
         engine, device, _ = engine_of(seed)
         engines.append(engine)
         devices.append(device)
-    metrics = Metrics(CollectorRegistry())
-    batcher = Batcher(engines, BatchPolicy(max_batch_size=8), flat_costs(), metrics)
+    batcher = Batcher(engines, BatchPolicy(max_batch_size=8), flat_costs(), settle)
     try:
         expected, jobs = [], []
         for i in range(600):
@@ -82,7 +79,7 @@ async def test_photos_of_one_queue_go_to_every_device_and_come_back_as_their_own
             if i % 50 == 0:
                 await asyncio.sleep(0)
         results = await answered(*jobs)
-        assert [int(result.probabilities.argmax()) for result in results] == expected
+        assert classes(results) == expected
     finally:
         await asyncio.to_thread(batcher.close)
     assert sum(engine.runs for engine in engines) == sum(len(d.copied_in) for d in devices)

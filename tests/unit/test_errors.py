@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+from server.api.status import CODES
 
 from server.api.messages import STATUS, failure, status_of
-from server.api.status import CODES
 from server.errors import EngineFailure, Overloaded, ServeError
 from tests.paths import ROOT
 

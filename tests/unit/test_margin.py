@@ -1,8 +1,8 @@
-"""How far off forecasts were, and how much of that is believed."""
+"""How far off estimates were, and how much of that is believed."""
 
 import pytest
 
-from server.scheduler.margin import MOST, Margin
+from server.scheduler.estimate import LARGEST_MARGIN, Margin
 
 LONG = 1000.0
 """A timeout that caps nothing."""
@@ -19,7 +19,7 @@ def test_nothing_seen_is_no_margin() -> None:
     assert margin().of(LONG) == 0
 
 
-def test_who_is_always_as_late_has_that_as_the_margin() -> None:
+def test_answers_that_are_always_as_late_have_that_as_the_margin() -> None:
     assert margin(*[0.1] * 3000).of(LONG) == pytest.approx(0.1, rel=0.01)
 
 
@@ -39,7 +39,7 @@ def test_a_slow_moment_is_believed_sooner_than_its_end() -> None:
     assert up.of(LONG) < 0.01 * high
 
 
-def test_who_is_tried_and_in_time_halves_it() -> None:
+def test_a_probe_that_is_in_time_halves_it() -> None:
     late = margin(*[1.0] * 10)
     high = late.of(LONG)
     late.halve()
@@ -48,10 +48,10 @@ def test_who_is_tried_and_in_time_halves_it() -> None:
 
 def test_it_takes_no_more_than_a_part_of_the_timeout() -> None:
     late = margin(*[1.0] * 3000)
-    assert late.of(0.1) == pytest.approx(MOST * 0.1)
-    assert late.of(2.0) == pytest.approx(MOST * 2.0)
+    assert late.of(0.1) == pytest.approx(LARGEST_MARGIN * 0.1)
+    assert late.of(2.0) == pytest.approx(LARGEST_MARGIN * 2.0)
     assert late.of(10.0) == pytest.approx(1.0, rel=0.01)
 
 
-def test_who_is_always_early_has_no_margin_below_nothing() -> None:
+def test_answers_that_are_always_early_have_no_margin_below_nothing() -> None:
     assert margin(*[-1.0] * 3000).of(LONG) == 0

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from server.scheduler.request import Admission
 
 from server.api.oip.control import RepositoryControl
 from server.api.oip.grpc import _peer
 from server.api.oip.models import Models
 from server.errors import BadRequest, Disabled, NotFound
-from server.scheduler.request import Admission
 from server.workers.peers import Alone
 from tests.repositories import FakeRepository
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from server.api.listener import Listener
 
 from alexnet.manifest import BundleError
 from server import app
-from server.api.listener import Listener
 from server.api.oip import metadata as oip_metadata
 from server.api.oip.models import Models
 from server.config import Config

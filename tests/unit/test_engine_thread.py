@@ -2,23 +2,18 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
 
 from server.engines.base import Pending
 from server.errors import EngineFailure
-from server.scheduler import engine_thread as lane
-from server.scheduler.batcher import Batcher, BatchPolicy
-from server.scheduler.job import Job
-from server.telemetry.metrics import Metrics
-from tests.batching import answered, job
-from tests.fakes import FakeEngine, flat_costs
+from server.scheduler.batcher import FAILURES_UNTIL_BROKEN, Batcher
+from tests.batching import AwaitedJob, answered, batching, classes, job, submit
+from tests.fakes import FakeEngine
 
 
 class DeepEngine(FakeEngine):
@@ -47,27 +42,12 @@ class DeepEngine(FakeEngine):
         return finish
 
 
-@asynccontextmanager
-async def batching(*engines: FakeEngine, max_batch_size: int = 4) -> AsyncIterator[Batcher]:
-    metrics = Metrics(CollectorRegistry())
-    batcher = Batcher(engines, BatchPolicy(max_batch_size), flat_costs(), metrics)
-    try:
-        yield batcher
-    finally:
-        for engine in engines:
-            engine.gate.set()
-        await asyncio.to_thread(batcher.close)
+def several(*engines: FakeEngine, max_batch_size: int = 4) -> AbstractAsyncContextManager[Any]:
+    return batching(max_batch_size, engine=engines[0], others=engines[1:])
 
 
-def submit(batcher: Batcher, *values: int) -> list[Job]:
-    jobs = [job(value) for value in values]
-    for each in jobs:
-        batcher.submit(each)
-    return jobs
-
-
-def classes(results: list[Any]) -> list[int]:
-    return [int(result.probabilities.argmax()) for result in results]
+def submitted(batcher: Batcher, *values: int) -> list[AwaitedJob]:
+    return submit(batcher, [job(value) for value in values])
 
 
 async def until(event: threading.Event) -> None:
@@ -76,10 +56,10 @@ async def until(event: threading.Event) -> None:
 
 async def test_two_engines_run_at_the_same_time_and_every_answer_is_its_own() -> None:
     left, right = FakeEngine(), FakeEngine()
-    async with batching(left, right, max_batch_size=1) as batcher:
+    async with several(left, right, max_batch_size=1) as (batcher, _):
         left.gate.clear()
         right.gate.clear()
-        jobs = submit(batcher, 25, 50)
+        jobs = submitted(batcher, 25, 50)
         await until(left.started)
         await until(right.started)  # neither has answered yet
         assert batcher.parallel == 2
@@ -91,13 +71,13 @@ async def test_two_engines_run_at_the_same_time_and_every_answer_is_its_own() ->
 
 async def test_a_free_engine_goes_on_while_another_is_held() -> None:
     held, free = FakeEngine(), FakeEngine()
-    async with batching(held, free, max_batch_size=1) as batcher:
+    async with several(held, free, max_batch_size=1) as (batcher, _):
         held.gate.clear()
         jobs = []
         while not held.batches:  # whichever takes the first; until the held one has one
-            jobs += submit(batcher, 200)
+            jobs += submitted(batcher, 200)
             await asyncio.sleep(0)
-        rest = submit(batcher, *range(0, 250, 25))
+        rest = submitted(batcher, *range(0, 250, 25))
         assert classes(await answered(*rest)) == list(range(10))
         held.gate.set()
         await answered(*jobs)
@@ -106,41 +86,39 @@ async def test_a_free_engine_goes_on_while_another_is_held() -> None:
 async def test_an_engine_that_keeps_failing_leaves_the_work_to_the_others() -> None:
     broken, sound = FakeEngine(), FakeEngine()
     broken.fail = True
-    async with batching(broken, sound, max_batch_size=1) as batcher:
+    async with several(broken, sound, max_batch_size=1) as (batcher, _):
         failed = 0
-        while failed < lane.FAILURES_UNTIL_REST:
-            (result,) = await answered(*submit(batcher, 25))
+        while failed < FAILURES_UNTIL_BROKEN:
+            (result,) = await answered(*submitted(batcher, 25))
             failed += isinstance(result, EngineFailure)
-        assert batcher.failures == 0, "as long as one works, the server is ready"
-        results = await answered(*submit(batcher, *[75] * 50))
+        assert batcher.works, "as long as one engine does"
+        results = await answered(*submitted(batcher, *[75] * 50))
         assert classes(results) == [3] * 50
-        assert len(broken.batches) == lane.FAILURES_UNTIL_REST
+        assert len(broken.batches) == FAILURES_UNTIL_BROKEN
 
 
-async def test_when_all_engines_fail_nobody_rests_and_it_shows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_when_all_engines_fail_none_of_them_pauses() -> None:
     engines = FakeEngine(), FakeEngine()
     for engine in engines:
         engine.fail = True
-    async with batching(*engines, max_batch_size=1) as batcher:
-        for _ in range(8 * lane.FAILURES_UNTIL_REST):
-            (result,) = await answered(*submit(batcher, 25))
+    async with several(*engines, max_batch_size=1) as (batcher, _):
+        for _ in range(8 * FAILURES_UNTIL_BROKEN):
+            (result,) = await answered(*submitted(batcher, 25))
             assert isinstance(result, EngineFailure)
-        assert sum(len(engine.batches) for engine in engines) == 8 * lane.FAILURES_UNTIL_REST
+        assert sum(len(engine.batches) for engine in engines) == 8 * FAILURES_UNTIL_BROKEN
         for engine in engines:
             engine.fail = False
-        assert classes(await answered(*submit(batcher, 25))) == [1]
+        assert classes(await answered(*submitted(batcher, 25))) == [1]
 
 
 async def test_a_full_batch_begins_while_another_runs() -> None:
     engine = DeepEngine()
-    async with batching(engine, max_batch_size=2) as batcher:
+    async with several(engine, max_batch_size=2) as (batcher, _):
         engine.gate.clear()
-        first = submit(batcher, 0)
+        first = submitted(batcher, 0)
         await until(engine.started)
         # The engine's thread waits for the first; what came meanwhile is taken after it.
-        others = submit(batcher, 25, 50, 75, 100)
+        others = submitted(batcher, 25, 50, 75, 100)
         engine.gate.set()
         assert classes(await answered(*first, *others)) == [0, 1, 2, 3, 4]
         assert engine.begun == [[0], [25, 50], [75, 100]]
@@ -149,7 +127,7 @@ async def test_a_full_batch_begins_while_another_runs() -> None:
 
 async def test_the_second_full_batch_is_begun_before_the_first_is_waited_for() -> None:
     engine = DeepEngine()
-    async with batching(engine, max_batch_size=2) as batcher:
+    async with several(engine, max_batch_size=2) as (batcher, _):
         hold = threading.Lock()
         hold.acquire()
         begin = engine.begin
@@ -160,7 +138,7 @@ async def test_the_second_full_batch_is_begun_before_the_first_is_waited_for() -
 
         engine.begin = slow  # type: ignore[method-assign]
         engine.gate.clear()
-        jobs = submit(batcher, 25, 50, 75, 100, 125)
+        jobs = submitted(batcher, 25, 50, 75, 100, 125)
         hold.release()
         await until(engine.second)
         assert engine.finished == [], "both are under way"
@@ -171,12 +149,12 @@ async def test_the_second_full_batch_is_begun_before_the_first_is_waited_for() -
 
 async def test_a_small_batch_is_not_begun_behind_another_since_it_may_still_grow() -> None:
     engine = DeepEngine()
-    async with batching(engine, max_batch_size=4) as batcher:
+    async with several(engine, max_batch_size=4) as (batcher, _):
         engine.gate.clear()
-        first = submit(batcher, 0)
+        first = submitted(batcher, 0)
         await until(engine.started)
-        small = submit(batcher, 25)
-        grown = submit(batcher, 50)
+        small = submitted(batcher, 25)
+        grown = submitted(batcher, 50)
         engine.gate.set()
         assert classes(await answered(*first, *small, *grown)) == [0, 1, 2]
         assert engine.begun == [[0], [25, 50]]
@@ -184,9 +162,9 @@ async def test_a_small_batch_is_not_begun_behind_another_since_it_may_still_grow
 
 async def test_closing_answers_all_that_was_begun() -> None:
     engine = DeepEngine()
-    async with batching(engine, max_batch_size=1) as batcher:
+    async with several(engine, max_batch_size=1) as (batcher, _):
         engine.gate.clear()
-        first = submit(batcher, 25)
+        first = submitted(batcher, 25)
         await until(engine.started)
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))
         engine.gate.set()
