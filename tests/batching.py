@@ -24,21 +24,22 @@ def crop(value: int, side: int = SIDE) -> NDArray[np.uint8]:
     return np.full((side, side, 3), value, np.uint8)
 
 
+def _model() -> Model:
+    bundle = tiny_bundle()
+    return Model(bundle, bundle.manifest.artifacts[0], "int8", ())
+
+
 @dataclass
 class FakeVersion:
     """What a job needs of its version; it notes what came to its end."""
 
     number: str = "1"
+    model: Model = field(default_factory=_model)
     users: Occupancy = field(default_factory=Occupancy)
     max_batch_size: int = 4
     outcomes: list[Timing | ServeError] = field(default_factory=list)
     ready: list[Job] = field(default_factory=list)
     """Decoded."""
-
-    @property
-    def model(self) -> Model:
-        bundle = tiny_bundle()
-        return Model(bundle, bundle.manifest.artifacts[0], "int8", ())
 
     def start(self, job: Job, photo: bytes | NDArray[np.uint8]) -> None:
         raise NotImplementedError("tests give jobs to the stage they test")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engines.buckets import BucketEngine
+from gpu.buckets import BucketEngine
 from tests.gpus import FakeDevice
 
 SIDE, CLASSES = 4, 10

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gpu.nvml import READINGS
 from server.api.messages import STATUS
 from server.config import Config, parser
 from server.engines.runtimes import RUNTIMES
 from server.errors import ServeError
-from server.telemetry.gpus import ENGINES, READINGS
+from server.telemetry.gpus import ENGINES
 from server.telemetry.metrics import Metrics
 from tests.paths import ROOT
 from training.recipe import RECIPES

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alexnet.bundle import Bundle
 from alexnet.golden import Golden
-from server.engines.buckets import BucketEngine
+from gpu.buckets import BucketEngine
 from tests.paths import STARTER
 
 pytest.importorskip("cuda.bindings.runtime", reason="make test-gpu has it")
@@ -21,8 +21,8 @@ pytest.importorskip("onnxruntime", reason="make test-gpu has it")
 import onnxruntime
 
 from gpu.cuda import CudaDevice
+from gpu.programs.ort_cuda import PRECISIONS, OrtProgram, Provider, ProviderError, cuda, tensorrt
 from gpu.typed import typed
-from server.engines.ort_cuda import PRECISIONS, OrtProgram, Provider, ProviderError, cuda, tensorrt
 
 pytestmark = [
     pytest.mark.gpu,

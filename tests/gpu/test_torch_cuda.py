@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from alexnet.bundle import Bundle
 from alexnet.golden import Golden
 from export.to_onnx import to_onnx
+from gpu.buckets import BucketEngine
 from gpu.network import Network
-from server.engines.buckets import BucketEngine
 from tests.networks import PLAIN, lively, photos
 from tests.paths import STARTER
 
@@ -22,7 +22,7 @@ pytest.importorskip("triton", reason="make test-gpu has it")
 
 from gpu.cuda import CudaDevice
 from gpu.fused import FusedNetwork
-from server.engines.torch_cuda import DTYPES, TorchCudaProgram
+from gpu.programs.torch_cuda import DTYPES, TorchCudaProgram
 
 pytestmark = [
     pytest.mark.gpu,

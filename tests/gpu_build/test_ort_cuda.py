@@ -12,8 +12,8 @@ import onnxruntime
 
 from alexnet.bundle import Bundle
 from gpu import present
+from gpu.programs.ort_cuda import OrtProgram, Provider, ProviderError, cuda, tensorrt
 from gpu.typed import typed
-from server.engines.ort_cuda import OrtProgram, Provider, ProviderError, cuda, tensorrt
 from tests.gpus import FakeDevice
 from tests.paths import STARTER
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from server.models.model import Model
 
 from server.models.calibration import calibrated
-from server.models.model import Model
 from server.models.opener import _folder
 from server.scheduler.costs import CostModel
 from tests.fakes import FakeEngine, tiny_bundle

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alexnet.bundle import Bundle
-from server.engines.buckets import BucketEngine
+from gpu.buckets import BucketEngine
 from server.engines.choice import Wanted, choose, open_engines
 from server.scheduler.batcher import Batcher, BatchPolicy
 from tests.batching import answered, classes, job, settle
@@ -37,7 +37,7 @@ def opening(
         return opened[-1]
 
     module = SimpleNamespace(open_on_gpu=open_on_gpu)
-    monkeypatch.setitem(sys.modules, "server.engines.on_gpu", module)
+    monkeypatch.setitem(sys.modules, "gpu.programs", module)
     return tiny_bundle(), Wanted(devices=(0, 1, 3), max_batch_size=16), opened
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.telemetry.gpus import Gpus
+from gpu.nvml import Gpus
 
 BUSES = {"0000:3B:00.0": "GPU-one", "0000:86:00.0": "GPU-two"}
 ALL = {

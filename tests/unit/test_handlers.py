@@ -4,10 +4,10 @@ import random
 
 import pytest
 from google.protobuf.message import DecodeError
+from server.api.parsing import MAX_FIELDS, check_fields
 
 from protos import classifier_pb2 as pb
 from protos import oip_pb2
-from server.api.parsing import MAX_FIELDS, check_fields
 
 
 def infer(images: int = 1) -> oip_pb2.ModelInferRequest:

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from server.models.model import load
 
 from alexnet.bundle import BundleError
 from alexnet.spec import batch_sizes
 from server.engines.base import Pending
 from server.engines.choice import Wanted
 from server.models import model
-from server.models.model import load
 from tests.fakes import CLASSES, SIDE, tiny_bundle
 
 

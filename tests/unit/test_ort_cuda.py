@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.engines import ort_cuda
-from server.engines.buckets import BucketEngine
-from server.engines.ort_cuda import OrtProgram, Provider, ProviderError, cuda, tensorrt
+from gpu.buckets import BucketEngine
+from gpu.programs import ort_cuda
+from gpu.programs.ort_cuda import OrtProgram, Provider, ProviderError, cuda, tensorrt
 from tests.gpus import FakeDevice
 
 SIDE, CLASSES = 2, 3

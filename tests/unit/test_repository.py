@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from server.models.model import Model
+from server.models.version import Served
 
 from alexnet.bundle import Bundle
 from alexnet.manifest import BundleError
 from server.errors import NotFound, NotReady
-from server.models.model import Model
 from server.models.policy import VersionPolicy
 from server.models.repository import Entry, Repository, Source, sources
-from server.models.version import Served
 from server.scheduler.batcher import BatchPolicy
 from server.scheduler.decoder import Decoder
 from server.telemetry.metrics import Metrics

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from server.engines import torch_cuda
-from server.engines.torch_cuda import TorchCudaProgram
+from gpu.programs import torch_cuda
+from gpu.programs.torch_cuda import TorchCudaProgram
 
 SIDE, CLASSES, STREAM = 2, 3, 77
 RUN = f"run {SIDE} x {SIDE} in stream {STREAM}"

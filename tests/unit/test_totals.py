@@ -9,9 +9,9 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read
 
+from gpu.nvml import READINGS
 from server.app import registry
 from server.telemetry.counts import Timing
-from server.telemetry.gpus import READINGS
 from server.telemetry.metrics import Metrics
 from server.workers.totals import GPU, HIGHEST, PENDING, Totals
 

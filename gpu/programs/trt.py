@@ -3,8 +3,8 @@
 from typing import Any
 
 from alexnet.spec import INPUT_NAME, OUTPUT_NAME
+from gpu.buckets import Device, Launch
 from gpu.plan import Plan, PlanError, tensorrt
-from server.engines.buckets import Device, Launch
 
 
 class TensorRtProgram:

@@ -23,7 +23,7 @@ import numpy as np
 import onnxruntime
 
 from alexnet.spec import INPUT_NAME
-from server.engines.buckets import Device, Launch
+from gpu.buckets import Device, Launch
 
 log = logging.getLogger(__name__)
 

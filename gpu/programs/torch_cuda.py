@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpu.buckets import Device, Launch
 from gpu.network import Network
-from server.engines.buckets import Device, Launch
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 WARM_UPS = 3  # the first ones choose algorithms and reserve memory, which no graph may hold
@@ -39,7 +39,7 @@ class TorchCudaProgram:
     def prepare(self, size: int, images: int, logits: int, stream: int) -> Launch:
         crops = _tensor_at(images, (size, self._side, self._side, 3), "|u1", self._device)
         answers = _tensor_at(logits, (size, self._classes), "<f4", self._device)
-        queue = torch.cuda.ExternalStream(stream, self._device)  # type: ignore[no-untyped-call]
+        queue = torch.cuda.ExternalStream(stream, self._device)
         # Graphs may share their memory if no two run at once, as on one stream; in any order, since
         # none leaves its result there.
         pool = self._pools.setdefault(stream, torch.cuda.graph_pool_handle())

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from server.engines.base import Pending
-
+Pending = Callable[[], NDArray[np.float32]]
+"""Waits for the logits of a batch; to be called once, in the order in which batches began."""
 Launch = Callable[[], None]
 """Puts one run on the stream it was prepared for, and returns at once."""
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from alexnet.spec import batch_sizes
+from gpu.buckets import BucketEngine, Program
 from gpu.cuda import CudaDevice
 from gpu.facts import facts
 from gpu.typed import typed
-from server.engines.buckets import BucketEngine, Program
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +36,15 @@ def open_program(
 ) -> Program:  # fmt: skip
     if runtime == "tensorrt":
         from gpu.plan import cached
-        from server.engines.trt import TensorRtProgram
+        from gpu.programs.trt import TensorRtProgram
 
         plan = cached(onnx, precision, sizes, facts(device.number), folder, progress=log.info)
         return TensorRtProgram(plan, device)
     if runtime == "torch-cuda":
-        from server.engines.torch_cuda import TorchCudaProgram
+        from gpu.programs.torch_cuda import TorchCudaProgram
 
         return TorchCudaProgram(onnx, precision, device, side, classes)
-    from server.engines import ort_cuda
+    from gpu.programs import ort_cuda
 
     graph = typed(onnx, precision)
     if runtime == "onnxruntime-cuda":
