@@ -73,7 +73,7 @@ def served(it: Subject, runtime: str, precision: str) -> Prepare:
     """One of the server's, without its copies from and to the host."""
     needs_gpu(it, runtime)
     from gpu.cuda import CudaDevice
-    from gpu.programs import open_program
+    from gpu.open import open_program
 
     device, sizes = CudaDevice(torch.cuda.current_device()), sorted(it.settings.sizes)
     program = open_program(runtime, it.onnx, precision, device, sizes, it.side, it.classes, PLANS)

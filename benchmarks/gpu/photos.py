@@ -70,7 +70,7 @@ def _engine(it: Subject, runtime: str, precision: str, batch: int) -> Engine:
         from server.engines.ort import OrtEngine
 
         return OrtEngine(it.onnx, it.bundle.manifest, 1)
-    from gpu.programs import open_on_gpu
+    from gpu.open import open_on_gpu
 
     number = torch.cuda.current_device()
     return open_on_gpu(runtime, it.onnx, precision, number, batch, it.side, it.classes, PLANS)

@@ -134,7 +134,7 @@ def open_engines(bundle: Bundle, choice: Choice, wanted: Wanted) -> tuple[Engine
         from server.engines.ort import OrtEngine
 
         return (OrtEngine(onnx, bundle.manifest, wanted.threads),)
-    from gpu.programs import open_on_gpu
+    from gpu.open import open_on_gpu
 
     side, classes = bundle.manifest.preprocess.crop, bundle.manifest.model.classes
     assert bundle.manifest.input.name == INPUT_NAME

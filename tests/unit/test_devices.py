@@ -37,7 +37,7 @@ def opening(
         return opened[-1]
 
     module = SimpleNamespace(open_on_gpu=open_on_gpu)
-    monkeypatch.setitem(sys.modules, "gpu.programs", module)
+    monkeypatch.setitem(sys.modules, "gpu.open", module)
     return tiny_bundle(), Wanted(devices=(0, 1, 3), max_batch_size=16), opened
 
 
