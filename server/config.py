@@ -38,35 +38,37 @@ class ConfigError(ValueError):
     """One line for each mistake."""
 
 
-def _option(default: Any, group: str, text: str, check: Callable[[Any], bool], must: str) -> Any:
-    metadata = {"group": group, "help": text, "check": check, "must": must}
-    return field(default=default, metadata=metadata)
+def _option(default: Any, group: str, check: "Check", text: str) -> Any:
+    return field(default=default, metadata={"group": group, "check": check, "help": text})
 
 
-def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value >= least, f"be at least {least}"
+@dataclass(frozen=True)
+class Check:
+    """`passes` says whether a value will do; `must` goes on after "NAME must"."""
+
+    passes: Callable[[Any], bool]
+    must: str
 
 
-def _one_of(*values: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value in values, f"be one of {', '.join(values)}"
+def _between(least: float, most: float, more: str = "") -> Check:
+    return Check(lambda value: least <= value <= most, f"lie between {least} and {most}{more}")
 
 
-_PORT = (lambda value: 0 <= value <= 65535, "lie between 0 and 65535 (0 picks a free one)")
-_THREADS = (lambda value: 0 <= value <= 1024, "lie between 0 and 1024")
-_TEXT = (lambda value: bool(value), "not be empty")
+def _one_of(*values: str) -> Check:
+    return Check(lambda value: value in values, f"be one of {', '.join(values)}")
 
 
-def _read_by(read: Callable[[str], object], must: str) -> tuple[Callable[[Any], bool], str]:
+def _read_by(read: Callable[[str], object], must: str) -> Check:
     """Text that `read` takes without ValueError."""
 
-    def check(value: str) -> bool:
+    def passes(value: str) -> bool:
         try:
             read(value)
         except ValueError:
             return False
         return True
 
-    return check, must
+    return Check(passes, must)
 
 
 def numbers(text: str, least: int = 0) -> tuple[int, ...]:
@@ -77,121 +79,86 @@ def numbers(text: str, least: int = 0) -> tuple[int, ...]:
     return found
 
 
+_TEXT = Check(bool, "not be empty")
+_ANY = Check(lambda value: True, "be text")
+_POSITIVE = Check(lambda value: value >= 1, "be at least 1")
+_NOT_NEGATIVE = Check(lambda value: value >= 0, "be at least 0")
+_PORT = _between(0, 65535, " (0 picks a free one)")
+_THREADS = _between(0, 1024)
 _SHARES = _read_by(lambda text: VersionPolicy(weights=text), "be shares of versions: 1=90,2=10")
 _VERSIONS = _read_by(VersionPolicy, "be latest, latest:N, all, or versions: 1,3")
+_LEVELS = ("debug", "info", "warning", "error")
 
 
+# fmt: off
 @dataclass(frozen=True)
 class Config:
-    model: str = _option(
-        "models/starter.tar.xz", "model",
-        "the bundle to serve (a directory or a .tar.xz), or a folder of versions: 1/, 2.tar.xz",
-        *_TEXT,
-    )  # fmt: skip
-    precision: str = _option(
-        "auto", "model",
-        "of the arithmetic: auto (int8 on a CPU, fp16 on a GPU), or " + ", ".join(PRECISIONS),
-        *_one_of("auto", *PRECISIONS),
-    )  # fmt: skip
-    version_policy: str = _option(
-        "latest", "model", "versions to serve: latest, latest:N, all, or 1,3", *_VERSIONS
-    )
-    version_weights: str = _option(
-        "", "model", "shares of requests that name no version: 1=90,2=10; else the latest gets all",
-        *_SHARES,
-    )  # fmt: skip
-    poll_s: float = _option(
-        0.0, "model", "look for new versions so often; 0 is never", *_at_least(0)
-    )
-    repository_control: str = _option(
-        "off", "model", "who may load and unload versions: off, local (this machine) or open",
-        *_one_of("off", "local", "open"),
-    )  # fmt: skip
-    cache_dir: str = _option(
-        "~/.cache/alexnet", "model",
-        "where calibrations and plans are kept for the next start; empty: nowhere",
-        lambda _: True, "be text",
-    )  # fmt: skip
-    host: str = _option(
-        "127.0.0.1", "address", "address to listen on; 0.0.0.0 opens it to the network", *_TEXT
-    )
-    http_port: int = _option(8000, "address", "REST and the page at /docs", *_PORT)
-    grpc_port: int = _option(8001, "address", "gRPC", *_PORT)
-    metrics_port: int = _option(8002, "address", "Prometheus metrics and health probes", *_PORT)
-    engine: str = _option(
-        "auto", "speed", "auto (a GPU's if one is here), or " + ", ".join(ENGINES),
-        *_one_of("auto", *ENGINES),
-    )  # fmt: skip
-    devices: str = _option(
-        "", "speed", "GPUs to use, an engine on each: 0,1; else the first",
-        *_read_by(numbers, "be the numbers of GPUs: 0,1"),
-    )  # fmt: skip
-    workers: int = _option(
-        1, "speed", "server processes behind the same ports, each with engines of its own",
-        lambda value: 1 <= value <= 256, "lie between 1 and 256",
-    )  # fmt: skip
-    engine_threads: int = _option(
-        0, "speed", "threads of an engine on the CPU; 0 is one for each CPU of the worker",
-        *_THREADS,
-    )  # fmt: skip
-    decode_threads: int = _option(
-        0, "speed", "threads that decode photos; 0 is one for each CPU of the worker", *_THREADS
-    )
-    max_batch_size: int = _option(
-        32, "speed", "photos in one run of the engine, at most", *_at_least(1)
-    )
-    preferred_batch_size: str = _option(
-        "", "speed", "sizes that the engine likes: 8,16; the largest that can be filled is taken",
-        *_read_by(lambda text: numbers(text, 1), "be sizes: 8,16"),
-    )  # fmt: skip
-    max_queue_delay_microseconds: int = _option(
-        0, "speed", "how long a photo may wait for a fuller batch", *_at_least(0)
-    )
-    priority_levels: int = _option(
-        1, "speed", "priorities that requests may name, 1 the highest; each gets four times the "
-        "share of the next", lambda value: 1 <= value <= 8, "lie between 1 and 8",
-    )  # fmt: skip
-    default_priority_level: int = _option(
-        0, "speed", "of requests that name none; 0 is the lowest", *_at_least(0)
-    )
-    max_queue_size: int = _option(
-        256, "limits", "requests under way, at most; the next is refused at once (429)",
-        *_at_least(1),
-    )  # fmt: skip
-    max_request_bytes: int = _option(
-        20_000_000, "limits", "bytes of an upload, at most (413)", *_at_least(1)
-    )
-    max_photo_bytes: int = _option(
-        1_000_000_000, "limits", "bytes of all photos under way, encoded and decoded (429)",
-        *_at_least(1),
-    )  # fmt: skip
-    max_image_pixels: int = _option(
-        50_000_000, "limits", "width x height, at most (413, before anything is decoded)",
-        lambda value: 1 <= value <= 178_956_970, "lie between 1 and 178956970",
-    )  # fmt: skip
-    request_timeout_ms: int = _option(
-        10_000, "limits", "deadline of a request that names none", *_at_least(1)
-    )
-    drain_delay_s: float = _option(
-        0.0, "stopping", "after SIGTERM go on accepting for so long, not ready any more",
-        *_at_least(0),
-    )  # fmt: skip
-    drain_timeout_s: float = _option(
-        30.0, "stopping", "then finish what was accepted, for so long at most", *_at_least(0)
-    )
-    log_level: str = _option(
-        "info", "log", "least severe level that is logged: debug, info, warning or error",
-        *_one_of("debug", "info", "warning", "error"),
-    )  # fmt: skip
-    log_format: str = _option(
-        "text", "log", "text for people or json for programs", *_one_of("text", "json")
-    )
+    model: str = _option("models/starter.tar.xz", "model", _TEXT,
+        "the bundle to serve (a directory or a .tar.xz), or a folder of versions: 1/, 2.tar.xz")
+    precision: str = _option("auto", "model", _one_of("auto", *PRECISIONS),
+        "of the arithmetic: auto (int8 on a CPU, fp16 on a GPU), or " + ", ".join(PRECISIONS))
+    version_policy: str = _option("latest", "model", _VERSIONS,
+        "versions to serve: latest, latest:N, all, or 1,3")
+    version_weights: str = _option("", "model", _SHARES,
+        "shares of requests that name no version: 1=90,2=10; else the latest gets all")
+    poll_s: float = _option(0.0, "model", _NOT_NEGATIVE,
+        "look for new versions so often; 0 is never")
+    repository_control: str = _option("off", "model", _one_of("off", "local", "open"),
+        "who may load and unload versions: off, local (this machine) or open")
+    cache_dir: str = _option("~/.cache/alexnet", "model", _ANY,
+        "where calibrations and plans are kept for the next start; empty: nowhere")
+    host: str = _option("127.0.0.1", "address", _TEXT,
+        "address to listen on; 0.0.0.0 opens it to the network")
+    http_port: int = _option(8000, "address", _PORT, "REST and the page at /docs")
+    grpc_port: int = _option(8001, "address", _PORT, "gRPC")
+    metrics_port: int = _option(8002, "address", _PORT, "Prometheus metrics and health probes")
+    engine: str = _option("auto", "speed", _one_of("auto", *ENGINES),
+        "auto (a GPU's if one is here), or " + ", ".join(ENGINES))
+    devices: str = _option("", "speed", _read_by(numbers, "be the numbers of GPUs: 0,1"),
+        "GPUs to use, an engine on each: 0,1; else the first")
+    workers: int = _option(1, "speed", _between(1, 256),
+        "server processes behind the same ports, each with engines of its own")
+    engine_threads: int = _option(0, "speed", _THREADS,
+        "threads of an engine on the CPU; 0 is one for each CPU of the worker")
+    decode_threads: int = _option(0, "speed", _THREADS,
+        "threads that decode photos; 0 is one for each CPU of the worker")
+    max_batch_size: int = _option(32, "speed", _POSITIVE,
+        "photos in one run of the engine, at most")
+    preferred_batch_size: str = _option("", "speed",
+        _read_by(lambda text: numbers(text, 1), "be sizes: 8,16"),
+        "sizes that the engine likes: 8,16; the largest that can be filled is taken")
+    max_queue_delay_microseconds: int = _option(0, "speed", _NOT_NEGATIVE,
+        "how long a photo may wait for a fuller batch")
+    priority_levels: int = _option(1, "speed", _between(1, 8),
+        "priorities that requests may name, 1 the highest; each gets four times the share of the "
+        "next")
+    default_priority_level: int = _option(0, "speed", _NOT_NEGATIVE,
+        "of requests that name none; 0 is the lowest")
+    max_queue_size: int = _option(256, "limits", _POSITIVE,
+        "requests under way, at most; the next is refused at once (429)")
+    max_request_bytes: int = _option(20_000_000, "limits", _POSITIVE,
+        "bytes of an upload, at most (413)")
+    max_photo_bytes: int = _option(1_000_000_000, "limits", _POSITIVE,
+        "bytes of all photos under way, encoded and decoded (429)")
+    max_image_pixels: int = _option(50_000_000, "limits", _between(1, 178_956_970),
+        "width x height, at most (413, before anything is decoded)")
+    request_timeout_ms: int = _option(10_000, "limits", _POSITIVE,
+        "deadline of a request that names none")
+    drain_delay_s: float = _option(0.0, "stopping", _NOT_NEGATIVE,
+        "after SIGTERM go on accepting for so long, not ready any more")
+    drain_timeout_s: float = _option(30.0, "stopping", _NOT_NEGATIVE,
+        "then finish what was accepted, for so long at most")
+    log_level: str = _option("info", "log", _one_of(*_LEVELS),
+        "least severe level that is logged: debug, info, warning or error")
+    log_format: str = _option("text", "log", _one_of("text", "json"),
+        "text for people or json for programs")
+    # fmt: on
 
     def __post_init__(self) -> None:
         wrong = [
-            f"{f.name} must {f.metadata['must']}, not {getattr(self, f.name)!r}"
+            f"{f.name} must {f.metadata['check'].must}, not {getattr(self, f.name)!r}"
             for f in fields(self)
-            if not f.metadata["check"](getattr(self, f.name))
+            if not f.metadata["check"].passes(getattr(self, f.name))
         ]
         if self.default_priority_level > self.priority_levels:
             wrong.append("default_priority_level must not be above priority_levels")

@@ -9,9 +9,8 @@ from typing import Self
 
 
 class ServeError(Exception):
-    """A bug: the log has the traceback."""
-
     reason, http, grpc = "internal", 500, "INTERNAL"
+    meaning = "A bug; the server's log has the traceback."
     triton = "OTHER"
     """The reason in Triton's nv_inference_request_failure."""
 
@@ -27,52 +26,44 @@ class ServeError(Exception):
 
 
 class BadRequest(ServeError):
-    """An option is wrong."""
-
     reason, http, grpc = "invalid_argument", 400, "INVALID_ARGUMENT"
+    meaning = "An option is wrong."
 
 
 class BadImage(ServeError):
-    """The bytes cannot be decoded."""
-
     reason, http, grpc = "invalid_image", 400, "INVALID_ARGUMENT"
+    meaning = "The bytes cannot be decoded."
 
 
 class Disabled(ServeError):
-    """The operator has not switched this on."""
-
     reason, http, grpc = "disabled", 403, "PERMISSION_DENIED"
+    meaning = "The operator has not switched this on."
 
 
 class NotFound(ServeError):
-    """There is no such model, version or path."""
-
     reason, http, grpc = "not_found", 404, "NOT_FOUND"
+    meaning = "There is no such model, version or path."
 
 
 class TooLarge(ServeError):
-    """Too many bytes or pixels; nothing was decoded."""
-
     reason, http, grpc = "too_large", 413, "INVALID_ARGUMENT"
+    meaning = "Too many bytes or pixels; nothing was decoded."
 
 
 class UnsupportedImage(ServeError):
-    """Not an accepted image format."""
-
     reason, http, grpc = "unsupported_format", 415, "INVALID_ARGUMENT"
+    meaning = "Not an accepted image format."
 
 
 class Overloaded(ServeError):
-    """All places or bytes are taken; try again later."""
-
     reason, http, grpc = "overloaded", 429, "RESOURCE_EXHAUSTED"
+    meaning = "All places or bytes are taken; try again later."
     triton = "REJECTED"
 
 
 class EngineFailure(ServeError):
-    """The engine failed; the log has the traceback."""
-
     reason, http, grpc = "engine", 500, "INTERNAL"
+    meaning = "The engine failed; the log has the traceback."
     triton = "BACKEND"
 
     def __init__(self) -> None:
@@ -80,15 +71,13 @@ class EngineFailure(ServeError):
 
 
 class NotReady(ServeError):
-    """The server is starting or stopping."""
-
     reason, http, grpc = "not_ready", 503, "UNAVAILABLE"
+    meaning = "The server is starting or stopping."
 
 
 class Expired(ServeError):
-    """The deadline passed."""
-
     reason, http, grpc = "expired", 504, "DEADLINE_EXCEEDED"
+    meaning = "The deadline passed."
     triton = "REJECTED"
 
     @classmethod
@@ -98,9 +87,8 @@ class Expired(ServeError):
 
 
 class WouldMiss(ServeError):
-    """No answer could be ready before the deadline, which is said at once."""
-
     reason, http, grpc = "would_miss_deadline", 504, "DEADLINE_EXCEEDED"
+    meaning = "No answer could be ready before the deadline, which is said at once."
     triton = "REJECTED"
 
 
@@ -108,6 +96,6 @@ ERRORS = (ServeError, *ServeError.__subclasses__())
 
 
 class Cancelled(ServeError):
-    """The caller has hung up: counted, and never sent."""
+    """Counted, and never sent: the caller has hung up."""
 
     reason, triton = "cancelled", "CANCELED"

@@ -47,8 +47,8 @@ class Service:
         self.gate = Gate(limits, self._backlog_s)
         self.state = State.SERVING
         queued = {
-            "decode": lambda: len(decoder.waiting),
-            "infer": lambda: sum(len(p.batcher.waiting) for p in repository.served),
+            "decode": lambda: len(decoder.queue.jobs),
+            "infer": lambda: sum(len(p.batcher.queue.jobs) for p in repository.served),
         }
         metrics.watch(
             lambda: self.ready,

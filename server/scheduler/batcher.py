@@ -10,7 +10,6 @@ one may still grow.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -63,10 +62,7 @@ class Batcher:
         and a small batch is better not started yet."""
         self._policy, self._costs = policy, costs
         self._upstream, self._clock = upstream, clock
-        self._queue = FairQueue(policy.priority_levels)
-        self.waiting = self._queue.jobs
-        """Read only."""
-        self._changed = threading.Condition(threading.Lock())
+        self.queue = FairQueue(policy.priority_levels)
         self._closed = False
         self._waiting_since = 0.0
         self.engines = [
@@ -90,33 +86,23 @@ class Batcher:
 
     def submit(self, job: Job) -> None:
         """From any thread."""
-        with self._changed:
+        with self.queue.changed:
             if not self._closed:
                 if not job.over:
-                    if not self.waiting:
+                    if not self.queue.jobs:
                         self._waiting_since = self._clock()
-                    self._queue.push(job)
-                    self._changed.notify_all()
+                    self.queue.push(job)
+                    self.queue.changed.notify_all()
                 return
         job.fail(NotReady("the server stopped before the photo was classified"))
-
-    def remove(self, job: Job) -> None:
-        """Takes the job out of the queue if it waits there."""
-        with self._changed:
-            self._queue.remove(job)
-
-    def around(self, level: int, deadline: float) -> tuple[list[Job], list[Job]]:
-        """See FairQueue."""
-        with self._changed:
-            return self._queue.around(level, deadline)
 
     def close(self) -> bool:
         """Ends after the run under way; jobs that wait get NotReady. False when an engine does not
         come back."""
-        with self._changed:
+        with self.queue.changed:
             self._closed = True
-            left = self._queue.clear()
-            self._changed.notify_all()
+            left = self.queue.clear()
+            self.queue.changed.notify_all()
         for job in left:
             job.fail(NotReady("the server stopped before the photo was classified"))
         end = time.monotonic() + CLOSE_S
@@ -129,23 +115,23 @@ class Batcher:
 
     def _take(self, engine: EngineThread) -> list[Job] | None:
         """The next batch: see EngineThread."""
-        with self._changed:
+        with self.queue.changed:
             idle_since = self._clock()
             while not (engine.busy or self._closed):
                 wait_s = self._pause_s(engine) or self._wait_s(idle_since)
                 if wait_s == 0:
                     break
-                self._changed.wait(wait_s)
+                self.queue.changed.wait(wait_s)
             if self._closed:
                 return None
-            if engine.busy and len(self.waiting) < self._policy.max_batch_size:
+            if engine.busy and len(self.queue.jobs) < self._policy.max_batch_size:
                 return []
             now = self._clock()
             batch = self._next_batch(now)
             if batch:
                 engine.free_at = max(now, engine.free_at) + self._costs.infer_s(len(batch))
-            if self.waiting:
-                self._changed.notify_all()  # for another engine
+            if self.queue.jobs:
+                self.queue.changed.notify_all()  # for another engine
             return batch
 
     def _pause_s(self, engine: EngineThread) -> float:
@@ -159,7 +145,7 @@ class Batcher:
     def _wait_s(self, idle_since: float) -> float | None:
         """Seconds for which a fuller batch is worth waiting; None while nothing is there. The
         engine is idle since `idle_since`."""
-        policy, costs, waiting = self._policy, self._costs, len(self.waiting)
+        policy, costs, waiting = self._policy, self._costs, len(self.queue.jobs)
         if not waiting:
             return None
         worthwhile = min(costs.efficient_size, policy.max_batch_size)
@@ -169,7 +155,7 @@ class Batcher:
         if not expecting and not delayed:
             return 0
         now = self._clock()
-        latest = self._queue.earliest - DEADLINE_MARGIN * costs.infer_s(waiting)
+        latest = self.queue.earliest - DEADLINE_MARGIN * costs.infer_s(waiting)
         if expecting:
             # No longer than so many small photos take to decode: the next one may be huge.
             longest = max(idle_since, self._waiting_since) + worthwhile * costs.decode_s(None)
@@ -177,7 +163,7 @@ class Batcher:
                 return min(latest - now, longest - now, POLL_S)
         if not delayed:
             return 0
-        oldest = min(job.queued for job in self.waiting)
+        oldest = min(job.queued for job in self.queue.jobs)
         return max(0.0, min(latest, oldest + policy.max_queue_delay_s) - now)
 
     def _next_batch(self, now: float) -> list[Job]:
@@ -185,7 +171,7 @@ class Batcher:
 
         Refused is a job that only a very small batch could answer, which would hold up the others.
         """
-        queue, waiting, costs = self._queue, self.waiting, self._costs
+        queue, waiting, costs = self.queue, self.queue.jobs, self._costs
         room = self._target(len(waiting))
         bearable = min(room, costs.bearable_size)
         batch: list[Job] = []

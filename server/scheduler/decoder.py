@@ -37,10 +37,7 @@ class Decoder:
 
     def __init__(self, threads: int, max_pixels: int, priority_levels: int):
         self.threads, self.max_pixels = threads, max_pixels
-        self._queue = FairQueue(priority_levels)
-        self.waiting = self._queue.jobs
-        """Read only."""
-        self._changed = threading.Condition(threading.Lock())
+        self.queue = FairQueue(priority_levels)
         self._closed = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"decode-{i}", daemon=True)
@@ -52,26 +49,16 @@ class Decoder:
     def submit(self, job: Job) -> None:
         """On a thread of the pool the job's version gets `decoded(job)`, or the job fails with
         BadImage, UnsupportedImage, TooLarge, Expired or WouldMiss."""
-        with self._changed:
-            self._queue.push(job)
-            self._changed.notify()
-
-    def remove(self, job: Job) -> None:
-        """Takes the job out of the queue if it waits there."""
-        with self._changed:
-            self._queue.remove(job)
-
-    def around(self, level: int, deadline: float) -> tuple[list[Job], list[Job]]:
-        """See FairQueue."""
-        with self._changed:
-            return self._queue.around(level, deadline)
+        with self.queue.changed:
+            self.queue.push(job)
+            self.queue.changed.notify()
 
     def close(self) -> None:
         """Ends after the photos under way; those that wait get NotReady."""
-        with self._changed:
+        with self.queue.changed:
             self._closed = True
-            left = self._queue.clear()
-            self._changed.notify_all()
+            left = self.queue.clear()
+            self.queue.changed.notify_all()
         for job in left:
             job.fail(NotReady("the server stopped before the photo was decoded"))
         for thread in self._threads:
@@ -80,12 +67,12 @@ class Decoder:
     def _serve(self) -> None:
         cpus.yield_to_others(cpus.DECODER)
         while True:
-            with self._changed:
-                while not self.waiting and not self._closed:
-                    self._changed.wait()
+            with self.queue.changed:
+                while not self.queue.jobs and not self._closed:
+                    self.queue.changed.wait()
                 if self._closed:
                     return
-                job = self._queue.pop()
+                job = self.queue.pop()
             try:
                 self._decode(job)
             except ServeError as error:

@@ -114,7 +114,7 @@ class Estimate:
         nothing else to do the photo itself is estimated, and that is enough."""
         timeout_s = request.deadline - request.start
         margin_s = self._margins[request.level - 1].of(timeout_s)
-        busy = self._decoder.waiting or self._batcher.waiting or self._engine_free_at()
+        busy = self._decoder.queue.jobs or self._batcher.queue.jobs or self._engine_free_at()
         if not busy and timeout_s > self._costs.least_s + margin_s:
             return
         decode_s = self._costs.decode_s(None)
@@ -162,13 +162,13 @@ class Estimate:
             ratio = min(max((now - self._last_batch) / predicted, 0.2), 5.0)
             self.pace += PACE_WEIGHT * (ratio - self.pace)
         self._last_batch = now
-        self._was_busy = bool(self._decoder.waiting or self._batcher.waiting)
+        self._was_busy = bool(self._decoder.queue.jobs or self._batcher.queue.jobs)
 
     def backlog_s(self) -> float:
         """How long until everything that waits now is answered."""
-        decoding = len(self._decoder.waiting)
+        decoding = len(self._decoder.queue.jobs)
         decode_s = decoding * self._costs.decode_s(None) / self._decoder.threads
-        batches = -(-(decoding + len(self._batcher.waiting)) // self._max_batch)
+        batches = -(-(decoding + len(self._batcher.queue.jobs)) // self._max_batch)
         infer_s = batches * self._costs.infer_s(self._max_batch) / self._batcher.parallel
         return self.pace * max(decode_s, infer_s)
 
@@ -178,13 +178,13 @@ class Estimate:
         now = self._clock()
         ahead, decoded = 0, decode_s
         behind: list[Job] = []
-        if self._decoder.waiting:
-            decoding, behind = self._decoder.around(level, deadline)
+        if self._decoder.queue.jobs:
+            decoding, behind = self._decoder.queue.around(level, deadline)
             ahead_s = sum([job.decode_s for job in decoding]) / self._decoder.threads
             decoded += self.pace * ahead_s
             ahead += len(decoding)
-        if self._batcher.waiting:
-            queued, queued_behind = self._batcher.around(level, deadline)
+        if self._batcher.queue.jobs:
+            queued, queued_behind = self._batcher.queue.around(level, deadline)
             behind = behind + queued_behind
             ahead += len(queued)
         free = max(0.0, self._engine_free_at() - now)

@@ -124,8 +124,8 @@ class Pipeline:
             return
         waited = bool(job.queued) and not job.batch_size
         if waited:
-            self.decoder.remove(job)
-            self.batcher.remove(job)
+            self.decoder.queue.remove(job)
+            self.batcher.queue.remove(job)
         if job.queued:
             self.estimate.learn(job, answered=False)
         dropped = waited and isinstance(outcome, Expired | WouldMiss | Cancelled)
@@ -133,7 +133,7 @@ class Pipeline:
 
     def waiting(self, model: str) -> int:
         """Requests for this model that wait for a decoder or the engine."""
-        jobs = [*self.decoder.waiting.copy(), *self.batcher.waiting.copy()]
+        jobs = [*self.decoder.queue.jobs.copy(), *self.batcher.queue.jobs.copy()]
         asked = {job.request for job in jobs if job.request.version is self}
         return sum(request.model == model for request in asked)
 
@@ -171,4 +171,4 @@ class Pipeline:
 
     def _upstream(self) -> Collection[Job]:
         """While photos wait for a decoder, small batches are no good use of the CPU."""
-        return self.decoder.waiting if self.model.engine.on_cpu else ()
+        return self.decoder.queue.jobs if self.model.engine.on_cpu else ()

@@ -5,6 +5,7 @@ so that none is starved (stride scheduling, Waldspurger and Weihl 1995). A level
 """
 
 import math
+import threading
 from bisect import bisect_left, bisect_right, insort
 from itertools import count
 
@@ -17,7 +18,8 @@ _Entry = tuple[float, int, Job]  # deadline, order of arrival
 
 
 class FairQueue:
-    """Jobs that wait for one resource; not safe for threads: its owner has the lock."""
+    """Jobs that wait for one resource. `remove` and `around` may be called by any thread, the rest
+    by one that holds `changed`."""
 
     def __init__(self, levels: int):
         self._levels: list[list[_Entry]] = [[] for _ in range(levels)]
@@ -26,6 +28,7 @@ class FairQueue:
         self._clocks = [0.0] * levels
         self._now = 0.0
         self._order = count()
+        self.changed = threading.Condition(threading.Lock())
         self.jobs: dict[Job, _Entry] = {}
         """All that wait, in the order of arrival."""
 
@@ -59,12 +62,13 @@ class FairQueue:
 
     def remove(self, job: Job) -> bool:
         """False when the job does not wait here."""
-        entry = self.jobs.pop(job, None)
-        if entry is None:
-            return False
-        entries = self._levels[job.level - 1]
-        del entries[bisect_left(entries, entry)]
-        return True
+        with self.changed:
+            entry = self.jobs.pop(job, None)
+            if entry is None:
+                return False
+            entries = self._levels[job.level - 1]
+            del entries[bisect_left(entries, entry)]
+            return True
 
     def clear(self) -> list[Job]:
         """All that waited."""
@@ -72,21 +76,20 @@ class FairQueue:
 
     def around(self, level: int, deadline: float) -> tuple[list[Job], list[Job]]:
         """The jobs before and behind one of this level and deadline, if it came now."""
-        if not self.jobs:
-            return [], []
-        own = level - 1
-        # A job with the same deadline came before: the order of arrival is never infinite.
-        mine = bisect_right(self._levels[own], (deadline, math.inf))
+        own, weights = level - 1, self._weights
         before: list[Job] = []
         behind: list[Job] = []
-        for i, entries in enumerate(self._levels):
-            first = mine
-            if i != own:
-                # As many as their share of the time until it is served; higher levels first.
-                theirs = (mine + 1) * self._weights[i] / self._weights[own]
-                first = math.floor(theirs) if i < own else math.ceil(theirs) - 1
-            before += [job for _, _, job in entries[:first]]
-            behind += [job for _, _, job in entries[first:]]
+        with self.changed:
+            # A job with the same deadline came before: the order of arrival is never infinite.
+            mine = bisect_right(self._levels[own], (deadline, math.inf))
+            for i, entries in enumerate(self._levels):
+                first = mine
+                if i != own:
+                    # As many as their share of the time until it is served; higher levels first.
+                    theirs = (mine + 1) * weights[i] / weights[own]
+                    first = math.floor(theirs) if i < own else math.ceil(theirs) - 1
+                before += [job for _, _, job in entries[:first]]
+                behind += [job for _, _, job in entries[first:]]
         return before, behind
 
     def _next_level(self) -> int:

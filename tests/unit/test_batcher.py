@@ -114,7 +114,7 @@ async def test_the_largest_preferred_size_that_can_be_filled_is_taken() -> None:
 async def test_with_a_delay_the_batch_goes_when_it_is_full_and_not_before() -> None:
     async with batching(max_batch_size=3, max_queue_delay_s=3600.0) as (batcher, engine):
         submit(batcher, two := [job(0), job(25)])
-        assert len(batcher.waiting) == 2
+        assert len(batcher.queue.jobs) == 2
         assert not engine.started.is_set()
         submit(batcher, third := [job(50)])
         await answered(*two, *third)
@@ -144,12 +144,12 @@ async def test_a_removed_photo_never_reaches_the_engine() -> None:
     async with batching() as (batcher, engine):
         first = await hold(batcher, engine)
         keep, drop = submit(batcher, [job(25), job(50)])
-        batcher.remove(drop)
-        assert len(batcher.waiting) == 1
+        batcher.queue.remove(drop)
+        assert len(batcher.queue.jobs) == 1
         engine.gate.set()
         await answered(first, keep)
         assert engine.batches == [[250], [25]]
-        batcher.remove(keep)  # too late, and no error
+        batcher.queue.remove(keep)  # too late, and no error
 
 
 async def test_a_job_that_was_cancelled_while_it_was_decoded_is_not_queued() -> None:
@@ -158,7 +158,7 @@ async def test_a_job_that_was_cancelled_while_it_was_decoded_is_not_queued() -> 
         gone = job(50)
         gone.settle(Cancelled())
         batcher.submit(gone)
-        assert len(batcher.waiting) == 0
+        assert len(batcher.queue.jobs) == 0
         engine.gate.set()
         await answered(first)
         assert engine.batches == [[250]]

@@ -21,7 +21,6 @@ class Stage:
 
     def __init__(self) -> None:
         self.queue = FairQueue(3)
-        self.waiting, self.around = self.queue.jobs, self.queue.around
         self.engines = [SimpleNamespace(free_at=0.0)]
 
 

@@ -176,10 +176,10 @@ async def test_a_job_cancelled_as_the_engine_takes_it_is_counted_once() -> None:
         first = asyncio.create_task(ask(fake, 0, 30.0, 1))
         assert await asyncio.to_thread(fake.engine.started.wait, 5)
         gone = asyncio.create_task(ask(fake, 50, 30.0, 1))
-        await until(lambda: len(fake.pipeline.batcher.waiting) == 1)
+        await until(lambda: len(fake.pipeline.batcher.queue.jobs) == 1)
         gone.cancel()
         fake.engine.gate.set()
-        while len(fake.pipeline.batcher.waiting):  # it is taken before this loop turns again
+        while len(fake.pipeline.batcher.queue.jobs):  # it is taken before this loop turns again
             time.sleep(0.001)
         with pytest.raises(asyncio.CancelledError):
             await gone
@@ -203,12 +203,12 @@ async def test_a_job_cancelled_as_a_decoder_takes_it_is_counted_once(
         pool = fake.pipeline.decoder
         first = [asyncio.create_task(ask(fake, 0, 30.0, 1)) for _ in range(pool.threads)]
         await fake.until_in_flight(len(first))
-        await until(lambda: len(pool.waiting) == 0)
+        await until(lambda: len(pool.queue.jobs) == 0)
         gone = asyncio.create_task(ask(fake, 50, 30.0, 1))
-        await until(lambda: len(pool.waiting) == 1)
+        await until(lambda: len(pool.queue.jobs) == 1)
         gone.cancel()
         gate.set()
-        while len(pool.waiting):
+        while len(pool.queue.jobs):
             time.sleep(0.001)
         with pytest.raises(asyncio.CancelledError):
             await gone
