@@ -30,12 +30,15 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(*flags: str, cores: Sequence[int] = ()) -> AsyncIterator[Server]:
+async def serving(
+    *flags: str, cores: Sequence[int] = (), folder: Path = Path()
+) -> AsyncIterator[Server]:
+    """The server of the checkout in `folder`."""
     ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
     command = [sys.executable, "-m", "server", *ports, *flags]
     if cores:
         command = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, cwd=folder)
     assert process.stdout is not None
     try:
         banner = ""
@@ -51,11 +54,12 @@ async def serving(*flags: str, cores: Sequence[int] = ()) -> AsyncIterator[Serve
         await process.wait()
 
 
-def facts(command: str) -> dict[str, Any]:
+def facts(command: str, folder: Path = Path()) -> dict[str, Any]:
     import onnxruntime
 
     model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    git = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False)
     return {
         "command": command, "date": time.strftime("%Y-%m-%d"), "commit": commit.stdout.strip(),
         "cpu": f"{len(model)} x {model[0]}", "python": sys.version.split()[0],

@@ -13,8 +13,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -157,11 +157,9 @@ async def reload(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
             for seed in range(ROUNDS):
                 load = Load(rate=rate, seconds=seconds / ROUNDS, timeout_s=5.0, seed=seed)
                 quiet.append(await measured(server, photos, load))
-                enough = asyncio.Event()
-                swapping = asyncio.create_task(_swap(server, versions, swaps, enough))
-                exchanging.append(await measured(server, photos, load))
-                enough.set()
-                await swapping
+                async with swap_versions(server, versions) as swapped:
+                    exchanging.append(await measured(server, photos, load))
+                swaps += swapped
     ratios = [
         round(e.latency_ms["p99"] / q.latency_ms["p99"], 2)
         for q, e in zip(quiet, exchanging, strict=True)
@@ -177,12 +175,24 @@ async def reload(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@asynccontextmanager
+async def swap_versions(server: Server, versions: Path) -> AsyncIterator[list[float]]:
+    """While the block runs, a version after the other is loaded, a second apart; their seconds."""
+    swaps: list[float] = []
+    task = asyncio.create_task(_swap(server, versions, swaps, enough := asyncio.Event()))
+    try:
+        yield swaps
+    finally:
+        enough.set()
+        await task
+
+
 async def _swap(server: Server, versions: Path, swaps: list[float], enough: asyncio.Event) -> None:
-    """Loads one version after the other, a second apart."""
     async with aiohttp.ClientSession(server.http) as session:
         while not enough.is_set():
-            shutil.copytree(versions / "1", versions / "new", copy_function=os.link)
-            (versions / "new").rename(versions / str(len(swaps) + 2))
+            last = max(int(each.name) for each in versions.iterdir())
+            shutil.copytree(versions / str(last), versions / "new", copy_function=os.link)
+            (versions / "new").rename(versions / str(last + 1))
             start = time.monotonic()
             async with session.post("/v2/repository/models/alexnet/load") as response:
                 assert response.status == 200, await response.text()
