@@ -88,7 +88,7 @@ class Batcher:
         """From any thread."""
         with self.queue.changed:
             if not self._closed:
-                if not job.over:
+                if not job.settled:
                     if not self.queue.jobs:
                         self._waiting_since = self._clock()
                     self.queue.push(job)

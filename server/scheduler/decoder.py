@@ -83,7 +83,7 @@ class Decoder:
             del job  # an idle thread holds no photo
 
     def _decode(self, job: Job) -> None:
-        if job.over:
+        if job.settled:
             return
         job.decode_started = time.monotonic()
         if job.decode_started > job.deadline:
