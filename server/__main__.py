@@ -1,12 +1,9 @@
 """`alexnet-server`: parse, run, exit code."""
 
-import asyncio
 import resource
 import sys
-from collections.abc import Coroutine
 
-from alexnet.manifest import BundleError
-from server.app import run
+from server.app import run, run_or_exit
 from server.config import ConfigError, load
 from server.telemetry import logs
 from server.workers import supervisor
@@ -22,15 +19,7 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is a file
     logs.configure(config.log_level, config.log_format == "json")
-    exiting(supervisor.run(config) if config.workers > 1 else run(config))
-
-
-def exiting(server: Coroutine[None, None, None]) -> None:
-    """Runs it to its end, or exits with a sentence that says why it cannot serve."""
-    try:
-        asyncio.run(server)
-    except (BundleError, OSError) as error:
-        sys.exit(f"alexnet-server: {error}")
+    run_or_exit(supervisor.run(config) if config.workers > 1 else run(config))
 
 
 if __name__ == "__main__":

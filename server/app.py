@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,3 +235,11 @@ async def run(config: Config, seat: Seat | None = None) -> None:
         log.info("ready")
         await stop.wait()
     log.info("stopped")
+
+
+def run_or_exit(server: Coroutine[None, None, None]) -> None:
+    """Runs it to its end, or exits with a sentence that says why it cannot serve."""
+    try:
+        asyncio.run(server)
+    except (BundleError, OSError) as error:
+        sys.exit(f"alexnet-server: {error}")

@@ -13,8 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from server.__main__ import exiting
-from server.app import run
+from server.app import run, run_or_exit
 from server.config import Config
 from server.telemetry import logs
 from server.workers.peers import Seat
@@ -24,7 +23,7 @@ def main() -> None:
     config = Config(**json.loads(sys.stdin.readline()))
     seat = Seat(Path(sys.argv[1]), int(sys.argv[2]))
     logs.configure(config.log_level, config.log_format == "json", f"worker {seat.number}")
-    exiting(_run(config, seat))
+    run_or_exit(_run(config, seat))
 
 
 async def _run(config: Config, seat: Seat) -> None:

@@ -5,11 +5,14 @@ nothing heavy is imported to find it.
 """
 
 import ast
+import importlib
 import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -75,8 +78,8 @@ SERVER_LAYERS = [
     {"service"},
     {"models"},
     {"scheduler"},
-    {"engines"},
     {"telemetry"},
+    {"engines"},
     {"errors", "signals"},
 ]
 
@@ -160,6 +163,17 @@ def test_no_test_module_is_a_library_for_another() -> None:
             last = name.rpartition(".")[2]
             shared = not (last.startswith("test_") or last == "conftest")
             assert shared or not name.startswith("tests."), f"{module} imports {name}"
+
+
+def test_the_page_draws_the_layers_and_names_what_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    drawing = re.findall(r"^([a-z_][a-z_/ ]+?) {3,}\S", page.split("```")[3], re.MULTILINE)
+    assert [set(row.replace("/", "").split()) for row in drawing] == SERVER_LAYERS
+    for file, name in re.findall(r"\| `([\w/]+\.py): ([\w.]+)` \|", page):
+        module = importlib.import_module(f"server.{file[:-3].replace('/', '.')}")
+        assert attrgetter(name)(module), f"{file} has no {name}"
+    for path in re.findall(r"`((?:server|alexnet|gpu|training|protos)/[\w/]+\.\w+)`", page):
+        assert (ROOT / path).exists(), path
 
 
 def test_package_names_resolve_to_this_repository() -> None:
