@@ -96,8 +96,8 @@ def build(config: Config, seat: Seat | None, make_open: MakeOpen) -> tuple[Serve
     )
     service = Service(repository, decoder, limits(config), metrics)
     alone = Control(repository, metrics.counts)
-    everyone = Peers(repository, metrics.counts, seat) if seat else alone
-    control = RepositoryControl(OipModels(service), everyone, config.repository_control)
+    shared = Peers(repository, metrics.counts, seat) if seat else alone
+    control = RepositoryControl(OipModels(service), shared, config.repository_control)
     probes = Probes(service).routes()
     public = [
         *ClassifyHttp(service).routes(),

@@ -110,7 +110,7 @@ class GrpcApi:
         await self.refresh_health()
 
     async def refresh_health(self) -> None:
-        """To be called when readiness has changed, for those who watch."""
+        """To be called when readiness has changed, for the clients that watch it."""
         await self._health.refresh()
 
     async def stop(self, grace_s: float) -> None:

@@ -1,4 +1,4 @@
-"""For those who run the server: `/metrics`, `/livez`, `/readyz`."""
+"""For operators: `/metrics`, `/livez`, `/readyz`."""
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest

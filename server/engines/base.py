@@ -17,7 +17,7 @@ class Engine(Protocol):
     """Runtime and device, for the log and the metrics: `onnxruntime-cpu`."""
     threads: int
     on_cpu: bool
-    """It shares the cores with whoever decodes."""
+    """It shares the cores with the decoders."""
     depth: int
     """Batches that may be under way at once: 2 where the next is copied while one runs."""
 

@@ -16,7 +16,7 @@ from server.engines.base import Pending
 @contextmanager
 def _in_file(onnx: bytes) -> Iterator[bytes | str]:
     """The name of a file that lies in memory: from bytes ONNX Runtime copies and parses with the
-    interpreter's lock held, and nobody is answered for 40 ms (61 MB, two cores)."""
+    interpreter's lock held, and no request is answered for 40 ms (61 MB, two cores)."""
     if not hasattr(os, "memfd_create"):  # Linux has it
         yield onnx
         return

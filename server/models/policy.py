@@ -1,4 +1,4 @@
-"""Which versions are served, and which of them answers who names none."""
+"""Which versions are served, and which of them answers requests that name none."""
 
 import re
 from collections.abc import Sequence

@@ -6,8 +6,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-# Niceness: who accepts and refuses goes before the engine, that before the decoders, and those
-# before who loads another version.
+# Niceness: event loop (0) > engine > decoders > the loader of another version.
 ENGINE, DECODER, LOADER = 5, 10, 19
 
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")

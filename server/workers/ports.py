@@ -7,10 +7,10 @@ from contextlib import ExitStack, contextmanager
 
 @contextmanager
 def reserved(host: str, *ports: int) -> Iterator[list[int]]:
-    """Bound for as long as the block runs, so that nobody else's server gets them; a port of 0
-    becomes a free one. Connections go to whoever listens too, with SO_REUSEPORT and of this user.
+    """Bound for as long as the block runs, so that no other server gets them; a port of 0
+    becomes a free one. Connections go to the processes of this user that listen with SO_REUSEPORT.
 
-    Raises OSError when somebody listens there or has reserved it, or a port is named twice.
+    Raises OSError for a port that is in use or reserved, or is named twice.
     """
     with ExitStack() as stack:
         yield [_bound(stack, host, port) for port in ports]
@@ -21,7 +21,7 @@ def _bound(stack: ExitStack, host: str, port: int) -> int:
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     try:
-        if port:  # without sharing: fails where anybody listens, or holds it as below
+        if port:  # without sharing: fails where a process listens, or holds it as below
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
