@@ -1,4 +1,4 @@
-"""The client for asyncio: photos to a server, their classes back, over one channel."""
+"""The asyncio client: sends photos to a server over one channel and returns their classes."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -12,9 +12,9 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from clients import errors, results
 from clients.errors import ClassifyError
-from clients.many import Answer, P, Photos, answers
+from clients.many import Answer, P, Photos, ask_many
 from clients.results import Classification, Model
-from clients.retry import LONGEST_TIMEOUT_S, Budget, answered
+from clients.retry import MAX_TIMEOUT_S, Budget, call_with_retries
 from clients.stream import Stream
 from protos.classifier_pb2 import ClassifyRequest, GetModelRequest
 from protos.classifier_pb2_grpc import ClassifierStub
@@ -24,34 +24,34 @@ MAX_IMAGE_BYTES = 64 << 20
 
 _MAX_MESSAGE_BYTES = MAX_IMAGE_BYTES + (64 << 10)
 _OPTIONS = [
-    # gRPC's own limit is 4 MB; photos are larger.
+    # gRPC's default limit is 4 MB; photos are larger.
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    ("grpc.enable_retries", 0),  # clients.retry knows what is safe
-    # Its 1 s and 2 min would let the attempts fail without once trying to connect.
+    ("grpc.enable_retries", 0),  # clients.retry decides what is safe
+    # With gRPC's 1 s and 2 min all attempts could fail before it tries to reconnect.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
 
 class Options(TypedDict, total=False):
-    """What may be asked for with each photo."""
+    """Options of each classification."""
 
     top_k: int | None
-    """How many classes; if not given 5, or all of a model that has fewer."""
+    """Number of classes; default 5, or all of a model that has fewer."""
     timeout_s: float
-    """For the answer, retries included; 10 if not given."""
+    """For the answer, retries included; default 10."""
     priority: int | None
-    """1 is the highest; if not given the server's default."""
+    """1 is the highest; default: the server's."""
     version: str
-    """Of the model; if not given the server's choice."""
+    """Of the model; default: the server's choice."""
 
 
 class AsyncClient:
-    """One channel to one server, made and used in one event loop.
+    """One channel to one server, created and used in one event loop.
 
-    A photo without an answer is a ClassifyError: raised where one photo is asked about, a value
-    among many.
+    A photo without an answer is a ClassifyError: `classify` raises it, the methods for many photos
+    return it in place of the answer.
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS) -> None:
@@ -61,7 +61,7 @@ class AsyncClient:
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._stub = ClassifierStub(self._channel)
         self._health = HealthStub(self._channel)
-        self._classify = partial(errors.told, self._stub.Classify)
+        self._classify = partial(errors.call, self._stub.Classify)
         self._budget = Budget()
 
     async def __aenter__(self) -> Self:
@@ -71,58 +71,58 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Cancels what is in flight."""
+        """Cancels the calls in flight."""
         await self._channel.close()
 
     async def classify(
         self, image: bytes, *, request_id: str = "", **options: Unpack[Options]
     ) -> Classification:
-        return await _answer(self._classify, image, request_id, self._budget, **options)
+        return await _classify(self._classify, image, request_id, self._budget, **options)
 
     def classify_many(
         self, photos: Photos[P], *, concurrency: int = 8, **options: Unpack[Options]
     ) -> AsyncGenerator[Answer[P]]:
-        """Each photo with its answer, in the order of the photos; a call for each.
+        """Each photo with its answer, in the order of the photos; one call per photo.
 
-        A source that blocks would block the event loop: hand in an async one.
+        Pass an async source if reading it would block the event loop.
         """
 
         async def ask(image: bytes) -> Classification:
-            return await _answer(self._classify, image, **options)
+            return await _classify(self._classify, image, **options)
 
-        return answers(photos, ask, concurrency, in_order=True)
+        return ask_many(photos, ask, concurrency, in_order=True)
 
     async def classify_stream(
         self, photos: Photos[P], *, window: int = 32, **options: Unpack[Options]
     ) -> AsyncGenerator[Answer[P]]:
         """Each photo with its answer as soon as that is ready; one call for all.
 
-        `window` photos are in flight at most. When the call ends early, the photos without an
-        answer are asked about over a new one, where that is safe.
+        At most `window` photos are in flight. When the call ends early, the photos without an
+        answer are sent again over a new one, where that is safe.
         """
         stream = Stream(self._stub)
 
         async def ask(image: bytes) -> Classification:
-            return await _answer(stream.ask, image, uuid4().hex, **options)
+            return await _classify(stream.ask, image, uuid4().hex, **options)
 
         try:
-            async with aclosing(answers(photos, ask, window, in_order=False)) as found:
-                async for answer in found:
+            async with aclosing(ask_many(photos, ask, window, in_order=False)) as answers:
+                async for answer in answers:
                     yield answer
         finally:
             await stream.close()
 
     async def model(self, version: str = "", *, timeout_s: float = 10.0) -> Model:
-        """What is being served."""
-        ask = partial(errors.told, self._stub.GetModel, GetModelRequest(version=version))
-        message, _ = await answered(ask, timeout_s, self._budget)
+        """The served model."""
+        call = partial(errors.call, self._stub.GetModel, GetModelRequest(version=version))
+        message, _ = await call_with_retries(call, timeout_s, self._budget)
         return results.model(message)
 
     async def ready(self, *, timeout_s: float = 1.0) -> bool:
-        """Whether a server is there and takes photos now."""
-        timeout_s = min(timeout_s, LONGEST_TIMEOUT_S)
+        """Whether a server answers and takes photos now."""
+        timeout_s = min(timeout_s, MAX_TIMEOUT_S)
         try:
-            health = await errors.told(self._health.Check, HealthCheckRequest(), timeout_s)
+            health = await errors.call(self._health.Check, HealthCheckRequest(), timeout_s)
         except ClassifyError as error:
             if error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 return False
@@ -130,18 +130,18 @@ class AsyncClient:
         return bool(health.status == HealthCheckResponse.SERVING)
 
 
-async def _answer(
-    once: Callable[[ClassifyRequest, float], Awaitable[Any]],
+async def _classify(
+    call: Callable[[ClassifyRequest, float], Awaitable[Any]],
     image: bytes,
     request_id: str = "",
     budget: Budget | None = None,
     *,
     timeout_s: float = 10.0,
-    **asked: Any,
+    **options: Any,
 ) -> Classification:
     if len(image) > MAX_IMAGE_BYTES:
         message = f"the photo has {len(image):,} bytes; at most {MAX_IMAGE_BYTES:,} can be sent"
         raise ClassifyError("INVALID_ARGUMENT", message, reason="too_large", attempts=0)
-    request = ClassifyRequest(image=image, request_id=request_id, **asked)
-    response, attempts = await answered(partial(once, request), timeout_s, budget)
+    request = ClassifyRequest(image=image, request_id=request_id, **options)
+    response, attempts = await call_with_retries(partial(call, request), timeout_s, budget)
     return results.classification(response, attempts)

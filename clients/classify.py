@@ -12,7 +12,7 @@ from typing import NoReturn, Self, TextIO
 
 from tqdm import tqdm
 
-# Read as gRPC is imported, which would tell stderr of every server that goes away.
+# Must be set before gRPC is imported: it would log every lost connection on stderr.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from clients.client import DEFAULT_ADDRESS, Client
@@ -21,14 +21,14 @@ from clients.many import Answer
 from clients.photos import Photo, photos_in
 from clients.results import Classification, Prediction
 
-MOST = 100_000
-BAR_FROM_PHOTOS = 21
+MAX_COUNT = 100_000
+BAR_MIN_PHOTOS = 21
 BAR_WIDTH = 20
-LABEL_WIDTH = 24  # the longest names of ImageNet; with it, the synsets of most photos line up
+LABEL_WIDTH = 24  # the longest labels of ImageNet: the synsets of most photos line up
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 EXAMPLES = """\
-A folder is searched for .jpg .jpeg .png .webp .gif .bmp, all the way down; so is a .zip.
+Folders and zips are searched for .jpg .jpeg .png .webp .gif .bmp, subfolders included.
 `-` reads one photo from standard input.
 
 examples:
@@ -46,14 +46,14 @@ exit code: 0 all photos classified, 1 one or more failed or no server, 2 wrong u
 
 
 def main() -> None:
-    quietly(run)
+    run_and_exit(run)
 
 
 def run() -> int:
     parser = _parser()
     options = parser.parse_args()
     try:
-        photos = [photo for name in options.photos for photo in _photos(name)]
+        photos = [photo for name in options.photos for photo in _find_photos(name)]
     except ValueError as error:
         parser.error(str(error))
     show = show_json if options.json else Table(Style.of(sys.stdout)).show
@@ -66,11 +66,11 @@ def run() -> int:
             timeout_s=options.timeout_s,
         )
         try:
-            for photo, answer in progress(answers, len(photos), BAR_FROM_PHOTOS):
+            for photo, answer in show_progress(answers, len(photos), BAR_MIN_PHOTOS):
                 failed += isinstance(answer, ClassifyError)
                 show(photo, answer)
         except ClassifyError as error:
-            say(no_server(parser.prog, options.server, error), sys.stderr)
+            say(no_server_message(parser.prog, options.server, error), sys.stderr)
             return 1
     return 1 if failed else 0
 
@@ -80,10 +80,10 @@ def show_json(photo: Photo, answer: Classification | ClassifyError) -> None:
         error = {"code": answer.code, "message": answer.message}
         say(json.dumps({"file": photo.name, "error": error}), sys.stdout)
     else:
-        say(json.dumps({"file": photo.name, **as_json(answer)}), sys.stdout)
+        say(json.dumps({"file": photo.name, **to_json(answer)}), sys.stdout)
 
 
-def as_json(answer: Classification) -> dict[str, object]:
+def to_json(answer: Classification) -> dict[str, object]:
     predictions = [asdict(p) | {"probability": round(p.probability, 6)} for p in answer.predictions]
     milliseconds = {
         name.removesuffix("_ms"): round(value, 3)
@@ -101,7 +101,7 @@ def as_json(answer: Classification) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Style:
-    """What the reader's screen can show."""
+    """What the terminal can show."""
 
     colour: bool = False
     blocks: bool = False
@@ -129,7 +129,7 @@ class Style:
 
 
 class Table:
-    """A block of rows for each photo, with an empty line between two."""
+    """A block of rows for each photo, separated by empty lines."""
 
     def __init__(self, style: Style) -> None:
         self._style = style
@@ -151,12 +151,12 @@ class Table:
             yield f"  {p.probability:6.1%}  {bar:<{BAR_WIDTH}}  {p.label:<{width}}  {synset}"
 
 
-def quietly(command: Callable[[], int]) -> NoReturn:
-    """Exits with the command's code; Ctrl-C and a reader that has left end it without a word, what
-    cannot be read or written with a sentence."""
+def run_and_exit(command: Callable[[], int]) -> NoReturn:
+    """Exits with the command's code. Ctrl-C and a closed pipe end it silently, other errors of
+    reading and writing with a sentence."""
     if not sys.stdout:
         sys.exit("standard output is closed")
-    sys.stderr = sys.stderr or io.StringIO()  # who has closed it wants no complaints
+    sys.stderr = sys.stderr or io.StringIO()  # closed: drop the messages
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for a file name that the terminal cannot show
     try:
@@ -168,21 +168,21 @@ def quietly(command: Callable[[], int]) -> NoReturn:
         if not isinstance(error, BrokenPipeError):
             code = 1
             say(f"{Path(sys.argv[0]).name}: {error}", sys.stderr)
-        # Python flushes both once more as it ends, and would complain.
+        # Python flushes both again at exit, which would fail.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.dup2(nowhere, sys.stderr.fileno())
     sys.exit(code)
 
 
-def progress(
-    answers: Iterable[Answer[Photo]], photos: int, least: int = 1
+def show_progress(
+    answers: Iterable[Answer[Photo]], photos: int, min_photos: int = 1
 ) -> Iterator[Answer[Photo]]:
-    """Passes the answers on beside a bar for people.
+    """Passes the answers on; a terminal also shows a progress bar.
 
-    Raises the ClassifyError that says no server is there, because all others would say the same.
+    Raises the ClassifyError of an unreachable server: all other photos would fail the same way.
     """
-    hidden = photos < least or not sys.stderr.isatty()
+    hidden = photos < min_photos or not sys.stderr.isatty()
     for photo, answer in tqdm(answers, total=photos, unit=" photos", leave=False, disable=hidden):
         if isinstance(answer, ClassifyError) and answer.unreachable:
             raise answer
@@ -190,11 +190,11 @@ def progress(
 
 
 def say(line: str, stream: TextIO) -> None:
-    with tqdm.external_write_mode(stream):  # a bar on the screen steps aside
+    with tqdm.external_write_mode(stream):  # hides the progress bar meanwhile
         print(line, file=stream, flush=True)
 
 
-def no_server(program: str, address: str, error: ClassifyError) -> str:
+def no_server_message(program: str, address: str, error: ClassifyError) -> str:
     # gRPC's message is a chain such as `failed to ...; last error: ...: Connection refused`.
     reason = error.message.rpartition(": ")[2].rstrip("]")
     return (
@@ -213,7 +213,7 @@ def add_server_options(parser: argparse.ArgumentParser, concurrency: int) -> Non
     )
     parser.add_argument(
         "--concurrency",
-        type=_at_least_one,
+        type=_count,
         default=concurrency,
         metavar="N",
         help="photos in flight at once; default: %(default)s",
@@ -227,9 +227,9 @@ def _host_port(text: str) -> str:
     return text
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST}")
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_COUNT}")
     return int(text)
 
 
@@ -243,7 +243,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _photos(name: str) -> list[Photo]:
+def _find_photos(name: str) -> list[Photo]:
     path = Path(name)
     if path.is_dir() or path.suffix.lower() == ".zip":
         return photos_in(path)
@@ -254,7 +254,7 @@ def _photos(name: str) -> list[Photo]:
         read = sys.stdin.buffer.read
     elif path.is_file() or not path.exists():
         return [Photo(name, read)]
-    image = read()  # here: Ctrl-C would not end a thread that waits for a pipe
+    image = read()  # read here: Ctrl-C cannot end a thread that waits for a pipe
     return [Photo(name, lambda: image)]
 
 
@@ -269,7 +269,7 @@ def _parser() -> argparse.ArgumentParser:
     add_server_options(parser, concurrency=8)
     parser.add_argument(
         "--top-k",
-        type=_at_least_one,
+        type=_count,
         metavar="N",
         help="classes per photo; default: 5",
     )

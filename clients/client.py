@@ -1,4 +1,4 @@
-"""The client for threads: photos to a server, their classes back, over one channel."""
+"""The client for threads: sends photos to a server over one channel, returns their classes."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import Any, Self, TypeVar, Unpack
 
 from clients.aio import DEFAULT_ADDRESS, AsyncClient, Options
-from clients.errors import closed
+from clients.errors import closed_error
 from clients.many import Answer, P, Photos
 from clients.results import Classification, Model
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Client:
-    """AsyncClient, which see, for any number of threads; it runs in a thread of its own."""
+    """AsyncClient for any number of threads; its event loop runs in a thread of its own."""
 
     def __init__(self, address: str = DEFAULT_ADDRESS) -> None:
         self.address = address
@@ -49,8 +49,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Cancels what is in flight; whoever asks later gets the same ClassifyError."""
-        if self._thread.is_alive():  # a fork of this process has none
+        """Cancels the calls in flight; later calls raise the same ClassifyError."""
+        if self._thread.is_alive():  # not in a forked process
             with self._lock:
                 if not self._closed:
                     self._closed = True
@@ -65,76 +65,76 @@ class Client:
     def classify_many(
         self, photos: Iterable[P], *, concurrency: int = 8, **options: Unpack[Options]
     ) -> Iterator[Answer[P]]:
-        """Each photo with its answer, in the order of the photos; a call for each."""
-        source = _source(photos)
-        return self._each(self._client.classify_many(source, concurrency=concurrency, **options))
+        """Each photo with its answer, in the order of the photos; one call per photo."""
+        source = _as_source(photos)
+        return self._iterate(self._client.classify_many(source, concurrency=concurrency, **options))
 
     def classify_stream(
         self, photos: Iterable[P], *, window: int = 32, **options: Unpack[Options]
     ) -> Iterator[Answer[P]]:
         """Each photo with its answer as soon as that is ready; one call for all."""
-        source = _source(photos)
-        return self._each(self._client.classify_stream(source, window=window, **options))
+        source = _as_source(photos)
+        return self._iterate(self._client.classify_stream(source, window=window, **options))
 
     def model(self, version: str = "", *, timeout_s: float = 10.0) -> Model:
-        """What is being served."""
+        """The served model."""
         return self._run(self._client.model(version, timeout_s=timeout_s))
 
     def ready(self, *, timeout_s: float = 1.0) -> bool:
-        """Whether a server is there and takes photos now."""
+        """Whether a server answers and takes photos now."""
         return self._run(self._client.ready(timeout_s=timeout_s))
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if not (self._thread.is_alive() or self._closed):
             coroutine.close()
             raise RuntimeError("neither client nor gRPC work in a forked process: spawn it instead")
-        with self._lock:  # a coroutine that comes after the closing would never be run
+        with self._lock:  # a coroutine submitted after the loop has closed would never run
             if self._closed:
                 coroutine.close()
-                raise closed()
+                raise closed_error()
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         except CancelledError:
-            raise closed() from None
+            raise closed_error() from None
         except KeyboardInterrupt:
             future.cancel()
             raise
 
-    def _each(self, answers: AsyncGenerator[T]) -> Iterator[T]:
-        """One that is given up is closed by the event loop, as no one holds `answers` any more."""
+    def _iterate(self, answers: AsyncGenerator[T]) -> Iterator[T]:
+        """If the caller drops it, `answers` is garbage, and the event loop closes it."""
 
-        async def following() -> T | None:
+        async def next_answer() -> T | None:
             return await anext(answers, None)
 
-        while (answer := self._run(following())) is not None:
+        while (answer := self._run(next_answer())) is not None:
             yield answer
 
 
-def _source(photos: Iterable[P]) -> Photos[P]:
-    return photos if isinstance(photos, Sequence) else _pulled(photos)
+def _as_source(photos: Iterable[P]) -> Photos[P]:
+    return photos if isinstance(photos, Sequence) else _read_in_thread(photos)
 
 
-async def _pulled(photos: Iterable[P]) -> AsyncIterator[P]:
-    """A source that may block has a thread of its own, which nobody waits for."""
+async def _read_in_thread(photos: Iterable[P]) -> AsyncIterator[P]:
+    """A source that may block is read in a daemon thread, which is never joined."""
     source, end = iter(photos), object()
-    asked: SimpleQueue[Future[Any] | None] = SimpleQueue()
+    requests: SimpleQueue[Future[Any] | None] = SimpleQueue()
 
     def pull() -> None:
-        while following := asked.get():
-            if following.set_running_or_notify_cancel():
+        while future := requests.get():
+            if future.set_running_or_notify_cancel():
                 try:
-                    following.set_result(next(source, end))
+                    future.set_result(next(source, end))
                 except BaseException as error:
-                    following.set_exception(error)
+                    future.set_exception(error)
 
     threading.Thread(target=pull, name="source of photos", daemon=True).start()
     try:
         while True:
-            following: Future[Any] = Future()
-            asked.put(following)
-            if (photo := await asyncio.wrap_future(following)) is end:
+            future: Future[Any] = Future()
+            requests.put(future)
+            if (photo := await asyncio.wrap_future(future)) is end:
                 return
             yield photo
     finally:
-        asked.put(None)
+        requests.put(None)

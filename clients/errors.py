@@ -27,41 +27,41 @@ class ClassifyError(Exception):
         """gRPC's name, such as INVALID_ARGUMENT; UNREADABLE if the photo could not be read."""
         self.message = message
         self.reason = reason
-        """The server's own name, such as invalid_image; empty if there is none."""
+        """The server's name for the error, such as invalid_image; empty if it gave none."""
         self.retry_after_s = retry_after_s
-        """When the server may have an answer; None if it does not say."""
+        """The wait that the server advises before a retry; None without such advice."""
         self.attempts = attempts
-        """How often the server was asked."""
+        """Calls made, retries included; 0 if the photo was never sent."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
 
     @property
     def unreachable(self) -> bool:
-        """No photo will fare better: no server is there, or none that takes photos now."""
+        """No server answers, or it is not ready: other photos would fail the same way."""
         return self.code == "UNAVAILABLE"
 
 
-async def told(method: Any, request: Message, timeout_s: float) -> Any:
-    """The response to a request; what gRPC raises becomes a ClassifyError."""
+async def call(method: Any, request: Message, timeout_s: float) -> Any:
+    """The response of a gRPC method; raises ClassifyError where gRPC raises errors of its own."""
     try:
         return await method(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
-        raise of_call(error) from None
+        raise from_rpc_error(error) from None
     except grpc.aio.UsageError:  # how gRPC says that the channel is closed
-        raise closed() from None
+        raise closed_error() from None
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task and task.cancelling():
             raise
-        raise closed() from None  # by gRPC: the channel has been closed meanwhile
+        raise closed_error() from None  # not this task: closing the channel cancels its calls
 
 
-def closed() -> ClassifyError:
+def closed_error() -> ClassifyError:
     return ClassifyError("CANCELLED", "the client was closed")
 
 
-def of_call(error: grpc.aio.AioRpcError) -> ClassifyError:
+def from_rpc_error(error: grpc.aio.AioRpcError) -> ClassifyError:
     trailers = dict(error.trailing_metadata() or ())
     return ClassifyError(
         error.code().name,
@@ -71,7 +71,7 @@ def of_call(error: grpc.aio.AioRpcError) -> ClassifyError:
     )
 
 
-def of_failure(failure: pb.Failure) -> ClassifyError:
+def from_failure(failure: pb.Failure) -> ClassifyError:
     names = {code.value[0]: code.name for code in grpc.StatusCode}
     return ClassifyError(
         names.get(failure.code, "UNKNOWN"),
@@ -82,11 +82,11 @@ def of_failure(failure: pb.Failure) -> ClassifyError:
 
 
 def _retry_after_s(details: str | bytes) -> float | None:
-    """Of a serialised google.rpc.Status."""
+    """`details` is a serialised google.rpc.Status."""
     retry = RetryInfo()
     try:
         if any(detail.Unpack(retry) for detail in Status.FromString(details).details):
             return float(retry.retry_delay.ToTimedelta().total_seconds())
-    except (DecodeError, OverflowError):  # whoever wrote that, it is no advice
+    except (DecodeError, OverflowError):  # malformed details contain no advice
         pass
     return None

@@ -1,4 +1,4 @@
-"""A server for the tests of those who use the client: real gRPC, and answers as they are told."""
+"""A fake server for tests of code that uses the client: real gRPC, scripted answers."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ Outcome: TypeAlias = Classification | ClassifyError
 
 
 def classification(*labels: str) -> Classification:
-    """An answer with these labels, of probability 1/2, 1/4, ..."""
+    """An answer with these labels and the probabilities 1/2, 1/4, ..."""
     return Classification(
         predictions=tuple(
             Prediction(i, f"n{i:08}", label, 0.5 ** (i + 1)) for i, label in enumerate(labels)
@@ -40,10 +40,10 @@ def classification(*labels: str) -> Classification:
 
 
 class FakeServer(ClassifierServicer):
-    """On a port of the loopback from `with` to its end.
+    """Listens on a loopback port inside its `with` block.
 
-    A photo is answered with what `failures` holds, if anything, in turn; else with what `answers`
-    has for its bytes; else with what the function says.
+    A photo gets the next of `failures` while there are any; else what `answers` has for its bytes;
+    else the result of the function.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class FakeServer(ClassifierServicer):
         self.failures: list[ClassifyError] = []
         self.model = Model("fake", "1", 1000, 1000, 0.5, 0.75, "", "fp32", 224, "fake", ("1",))
         self.requests: list[pb.ClassifyRequest] = []
-        """As they came in."""
+        """In order of arrival."""
         self.most_at_once = 0
-        """Photos that were here at the same time, at most."""
+        """Highest number of photos in the server at the same time."""
         self.gate = Event()
-        """No photo is answered while it is clear; it is set unless a test clears it."""
+        """Photos are answered only while it is set, as it is at first."""
         self.gate.set()
         self.waiting = Event()
-        """A photo is at the gate, or was."""
+        """Set once a photo has reached the gate."""
         self._at_once = 0
         self._lock = Lock()
         self._health = HealthServicer()
@@ -80,13 +80,13 @@ class FakeServer(ClassifierServicer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends all calls as a server does that goes away: UNAVAILABLE, or CANCELLED."""
+        """Ends all calls as a server that stops does: UNAVAILABLE, or CANCELLED."""
         self._server.stop(None)
         self.gate.set()
         self._server.wait_for_termination()
 
     def set_ready(self, ready: bool) -> None:
-        """What `Client.ready` is to be told."""
+        """Sets what `Client.ready` returns."""
         status = HealthCheckResponse.SERVING if ready else HealthCheckResponse.NOT_SERVING
         self._health.set("", status)
 

@@ -1,4 +1,4 @@
-"""Many photos at once, within bounds."""
+"""Many photos at a time, with a bounded number in flight."""
 
 import asyncio
 from collections.abc import (
@@ -20,26 +20,26 @@ Photos: TypeAlias = Iterable[P] | AsyncIterable[P]
 Answer: TypeAlias = tuple[P, Classification | ClassifyError]
 
 
-async def answers(
+async def ask_many(
     photos: Photos[P],
     ask: Callable[[bytes], Awaitable[Classification]],
-    most: int,
+    max_in_flight: int,
     in_order: bool,
 ) -> AsyncGenerator[Answer[P]]:
     """Each photo with its answer, in the order of the photos or as soon as it is ready.
 
-    At most `most` photos are read and in flight; as many more may wait for an earlier one or for
-    the caller. What the source of the photos raises comes after the answers to those before.
+    At most `max_in_flight` photos are in memory or in flight; as many answers more may wait for an
+    earlier one or for the caller. An exception of the source follows the answers so far.
     """
-    if most < 1:
-        raise ValueError(f"at least one photo has to be in flight, not {most}")
-    asking = asyncio.Semaphore(most)
-    places = asyncio.Semaphore(2 * most)
+    if max_in_flight < 1:
+        raise ValueError(f"at least one photo has to be in flight, not {max_in_flight}")
+    in_flight = asyncio.Semaphore(max_in_flight)
+    unread = asyncio.Semaphore(2 * max_in_flight)
     tasks: set[asyncio.Task[Answer[P]]] = set()
     ready: asyncio.Queue[asyncio.Task[Answer[P]] | None] = asyncio.Queue()
 
-    async def answer(photo: P) -> Answer[P]:
-        async with asking:
+    async def ask_one(photo: P) -> Answer[P]:
+        async with in_flight:
             try:
                 image = photo if isinstance(photo, bytes) else await asyncio.to_thread(photo.read)
                 return photo, await ask(image)
@@ -51,11 +51,11 @@ async def answers(
 
     async def feed() -> None:
         try:
-            async for photo in _each(photos):
+            async for photo in _iterate(photos):
                 if not isinstance(photo, bytes | Photo):
                     raise TypeError(f"a photo is bytes or a Photo, not {type(photo).__name__}")
-                await places.acquire()
-                task = asyncio.create_task(answer(photo))
+                await unread.acquire()
+                task = asyncio.create_task(ask_one(photo))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
                 if in_order:
@@ -71,7 +71,7 @@ async def answers(
     try:
         while task := await ready.get():
             yield await task
-            places.release()
+            unread.release()
         await feeding
     finally:
         for unfinished in (feeding, *tasks):
@@ -79,7 +79,7 @@ async def answers(
         await asyncio.gather(feeding, *tasks, return_exceptions=True)
 
 
-async def _each(photos: Photos[P]) -> AsyncIterator[P]:
+async def _iterate(photos: Photos[P]) -> AsyncIterator[P]:
     if isinstance(photos, AsyncIterable):
         async for photo in photos:
             yield photo

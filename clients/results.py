@@ -1,4 +1,4 @@
-"""What a server answers, as plain values; protos/classifier.proto explains their fields."""
+"""The server's answers as dataclasses; protos/classifier.proto explains their fields."""
 
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -48,7 +48,7 @@ class Classification:
     timing: Timing
     request_id: str
     attempts: int = 1
-    """How often the server was asked."""
+    """Calls made, retries included."""
 
     @property
     def top1(self) -> Prediction:
@@ -72,22 +72,22 @@ class Model:
 
 def classification(response: pb.ClassifyResponse, attempts: int) -> Classification:
     return Classification(
-        predictions=tuple(_plain(Prediction, p) for p in response.predictions),
-        model=_plain(ModelVersion, response.model),
-        image=_plain(Image, response.image),
-        timing=_plain(Timing, response.timing),
+        predictions=tuple(_to_dataclass(Prediction, p) for p in response.predictions),
+        model=_to_dataclass(ModelVersion, response.model),
+        image=_to_dataclass(Image, response.image),
+        timing=_to_dataclass(Timing, response.timing),
         request_id=response.request_id,
         attempts=attempts,
     )
 
 
 def model(message: pb.Model) -> Model:
-    return _plain(Model, message, versions=tuple(message.versions))
+    return _to_dataclass(Model, message, versions=tuple(message.versions))
 
 
 T = TypeVar("T")
 
 
-def _plain(kind: type[T], message: Any, **converted: Any) -> T:
+def _to_dataclass(kind: type[T], message: Any, **converted: Any) -> T:
     names: Any = fields(kind)  # type: ignore[arg-type]  # all of them are dataclasses
     return kind(**{field.name: getattr(message, field.name) for field in names} | converted)

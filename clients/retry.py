@@ -1,4 +1,4 @@
-"""When to ask a server again: where that is safe, helps, and still leaves time for the answer."""
+"""When to retry a call: where that is safe, helps, and leaves time for the answer."""
 
 import asyncio
 import time
@@ -9,23 +9,23 @@ from typing import TypeVar
 
 from clients.errors import ClassifyError
 
-MOST_ATTEMPTS = 5
-LONGEST_TIMEOUT_S = 1e6  # gRPC takes what it cannot count for the past
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 2.0
+MAX_ATTEMPTS = 5
+MAX_TIMEOUT_S = 1e6  # gRPC reads larger ones as deadlines in the past
+FIRST_WAIT_S, MAX_WAIT_S = 0.2, 2.0
 BURST, EARNED = 50, 0.1
 
-# A photo's classes are the same however often one asks. But from a server that does not say when,
-# these mean that the time is over, or that the photo is larger than a message may be.
-WHEN_TOLD = ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
+# Classifying is idempotent. But without the server's advice these codes mean that the deadline has
+# passed or that the photo exceeds gRPC's message limit: a retry would fail, too.
+NEED_ADVICE = ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 
 T = TypeVar("T")
 
 
 class Budget:
-    """Retries cannot multiply an overload: each costs a token, a success earns a tenth of one.
+    """A token bucket as in gRFC A6, so that retries cannot multiply an overload: a retry costs a
+    token, a success earns a tenth of one.
 
-    As in gRFC A6. Bounded calls need none: there a photo keeps its place until it is answered, so
-    that retries come instead of other photos, not on top of them.
+    Calls with a bounded number in flight need none: there a retry delays the next photo.
     """
 
     def __init__(self) -> None:
@@ -35,24 +35,24 @@ class Budget:
         self._tokens = min(BURST, self._tokens + EARNED)
 
     def spend(self) -> bool:
-        """False when there is nothing left."""
+        """False when the bucket is empty."""
         if self._tokens < 1:
             return False
         self._tokens -= 1
         return True
 
 
-async def answered(
-    ask: Callable[[float], Awaitable[T]], timeout_s: float, budget: Budget | None = None
+async def call_with_retries(
+    call: Callable[[float], Awaitable[T]], timeout_s: float, budget: Budget | None = None
 ) -> tuple[T, int]:
-    """The answer and how many attempts it took; `ask` is given the seconds that are left.
+    """The answer and the number of attempts; `call` takes the seconds that are left.
 
-    Raises the last attempt's ClassifyError.
+    Raises the ClassifyError of the last attempt.
     """
-    deadline = time.monotonic() + min(timeout_s, LONGEST_TIMEOUT_S)
+    deadline = time.monotonic() + min(timeout_s, MAX_TIMEOUT_S)
     for attempt in count(1):
         try:
-            answer = await ask(deadline - time.monotonic())
+            answer = await call(deadline - time.monotonic())
         except ClassifyError as error:
             error.attempts = attempt
             wait_s = _wait_s(error)
@@ -64,14 +64,14 @@ async def answered(
                 budget.earn()
             return answer, attempt
         await asyncio.sleep(wait_s)
-    raise AssertionError("counting does not end")
+    raise AssertionError("count() is endless")
 
 
 def _wait_s(error: ClassifyError) -> float | None:
-    """None: asking again is not safe, or would not help."""
-    if error.attempts >= MOST_ATTEMPTS or error.code not in ("UNAVAILABLE", *WHEN_TOLD):
+    """None if a retry is not safe or would not help."""
+    if error.attempts >= MAX_ATTEMPTS or error.code not in ("UNAVAILABLE", *NEED_ADVICE):
         return None
-    if error.retry_after_s is not None or error.code in WHEN_TOLD:
-        return error.retry_after_s  # the server's is jittered already
-    # Full jitter: anything less, and the callers of a server that went away return together.
-    return uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (error.attempts - 1)))
+    if error.retry_after_s is not None or error.code in NEED_ADVICE:
+        return error.retry_after_s  # already jittered by the server
+    # Full jitter, so that the clients of a restarted server do not all return at once.
+    return uniform(0, min(MAX_WAIT_S, FIRST_WAIT_S * 2 ** (error.attempts - 1)))

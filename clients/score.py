@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from clients.classify import add_server_options, no_server, progress, quietly, say
+from clients.classify import add_server_options, no_server_message, run_and_exit, say, show_progress
 from clients.client import Client
 from clients.errors import ClassifyError
 from clients.photos import Photo, photos_in
@@ -24,8 +24,8 @@ The class of a photo is the name of its folder, in a directory or inside a zip; 
 it is what precedes the first _ in the file's name, as in n02085620_Chihuahua.jpg. It is compared
 with the synsets that the server answers. A photo without an answer counts as failed, not as wrong.
 
-A model that knows few classes is wrong on all others: --classes val.zip scores only the photos
-whose class val.zip has, too. A text file with a class at the start of each line does as well.
+A model that knows few classes is wrong on all others: --classes val.zip scores only photos of the
+classes in val.zip. It also takes a text file with a class at the start of each line.
 
 examples:
   alexnet-score val.zip
@@ -38,8 +38,8 @@ exit code: 0 scored, 1 a photo failed or none was scored or no server, 2 wrong u
 
 
 @dataclass
-class Score:
-    """What is known of a source's photos so far."""
+class SourceScore:
+    """The score of one source, so far."""
 
     source: str
     left_out: int = 0
@@ -61,7 +61,7 @@ class Score:
         self.total_ms.append(answer.timing.total_ms)
         self.model = f"{answer.model.name} {answer.model.build or answer.model.version}"
 
-    def as_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         return {
             "source": self.source,
             "model": self.model,
@@ -74,7 +74,7 @@ class Score:
             "left_out": self.left_out,
         }
 
-    def as_row(self) -> list[str]:
+    def to_row(self) -> list[str]:
         if not self.photos:
             return [self.source, "0", *["-"] * 5, str(self.failed)]
         latency = self._latency()
@@ -100,7 +100,7 @@ COLUMNS = ("source", "photos", "top-1", "top-5", "photos/s", "median ms", "p99 m
 
 
 def main() -> None:
-    quietly(run)
+    run_and_exit(run)
 
 
 def run() -> int:
@@ -111,7 +111,7 @@ def run() -> int:
         sources = {str(source): photos_in(source) for source in options.sources}
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    scores: list[Score] = []
+    scores: list[SourceScore] = []
     width = max(len(name) for name in [*sources, "source", "total"])
     show = _show_json if options.json else _Rows(width).show
     with Client(options.server) as client:
@@ -120,25 +120,25 @@ def run() -> int:
                 scores.append(score)
                 show(score)
         except ClassifyError as error:
-            say(no_server(parser.prog, options.server, error), sys.stderr)
+            say(no_server_message(parser.prog, options.server, error), sys.stderr)
             return 1
     total = _total(scores)
     if len(scores) > 1:
         show(total)
     if not options.json:
-        _say_what_was_scored(total, options.server, options.classes)
+        _say_summary(total, options.server, options.classes)
     return 1 if total.failed or not total.photos else 0
 
 
 def _scores(
     client: Client, sources: dict[str, list[Photo]], classes: set[str] | None, concurrency: int
-) -> Iterator[Score]:
+) -> Iterator[SourceScore]:
     for name, photos in sources.items():
         chosen = photos if classes is None else [p for p in photos if p.group in classes]
-        score = Score(name, left_out=len(photos) - len(chosen))
+        score = SourceScore(name, left_out=len(photos) - len(chosen))
         start = time.monotonic()
         answers = client.classify_many(chosen, top_k=5, concurrency=concurrency)
-        for photo, answer in progress(answers, len(chosen)):
+        for photo, answer in show_progress(answers, len(chosen)):
             if isinstance(answer, ClassifyError):
                 _say_failure(score, photo, answer)
             else:
@@ -147,7 +147,7 @@ def _scores(
         yield score
 
 
-def _say_failure(score: Score, photo: Photo, error: ClassifyError) -> None:
+def _say_failure(score: SourceScore, photo: Photo, error: ClassifyError) -> None:
     score.failed += 1
     if score.failed <= FAILURES_SHOWN:
         say(f"{photo.name}: {error}", sys.stderr)
@@ -155,8 +155,8 @@ def _say_failure(score: Score, photo: Photo, error: ClassifyError) -> None:
         say(f"{score.source}: more photos failed; they are counted below", sys.stderr)
 
 
-def _total(scores: list[Score]) -> Score:
-    return Score(
+def _total(scores: list[SourceScore]) -> SourceScore:
+    return SourceScore(
         "total",
         left_out=sum(s.left_out for s in scores),
         failed=sum(s.failed for s in scores),
@@ -169,17 +169,17 @@ def _total(scores: list[Score]) -> Score:
 
 
 class _Rows:
-    """The table for people: its header, then a row as soon as a source is done."""
+    """The table: its header, then a row as soon as a source is done."""
 
     def __init__(self, width: int) -> None:
         self._width = width
         self._header = True
 
-    def show(self, score: Score) -> None:
+    def show(self, score: SourceScore) -> None:
         if self._header:
             self._say(list(COLUMNS))
             self._header = False
-        self._say(score.as_row())
+        self._say(score.to_row())
 
     def _say(self, cells: list[str]) -> None:
         numbers = (
@@ -189,11 +189,11 @@ class _Rows:
         say("  ".join([f"{cells[0]:<{self._width}}", *numbers]), sys.stdout)
 
 
-def _show_json(score: Score) -> None:
-    say(json.dumps(score.as_json()), sys.stdout)
+def _show_json(score: SourceScore) -> None:
+    say(json.dumps(score.to_json()), sys.stdout)
 
 
-def _say_what_was_scored(total: Score, address: str, classes: Path | None) -> None:
+def _say_summary(total: SourceScore, address: str, classes: Path | None) -> None:
     say(f"\nmodel {total.model or 'unknown'} at {address}", sys.stdout)
     if total.left_out:
         found = total.photos + total.failed + total.left_out

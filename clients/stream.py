@@ -1,4 +1,4 @@
-"""Photos over a call of ClassifyStream, each of which waits for its own answer."""
+"""Photos over one ClassifyStream call; each waits for its own answer."""
 
 import asyncio
 import time
@@ -12,28 +12,28 @@ from clients import errors
 from clients.errors import ClassifyError
 from protos.classifier_pb2 import ClassifyRequest, ClassifyResponse, ClassifyStreamResponse
 
-GOODBYE_S = 1.0
+CLOSE_TIMEOUT_S = 1.0
 
 
 class Stream:
-    """Opens a call for the first photo, and another when that has ended."""
+    """Opens a call for the first photo, and a new one for the next photo after a call has ended."""
 
     def __init__(self, stub: Any) -> None:
         self._stub = stub
         self._call: _Call | None = None
 
     async def ask(self, request: ClassifyRequest, left_s: float) -> ClassifyResponse:
-        """Raises ClassifyError, also when the call ends first; the request's id is its own."""
+        """Raises ClassifyError, also when the call ends first. Request ids must be unique."""
         deadline = time.monotonic() + left_s
         if self._call is None or self._call.ended:
             self._call = _Call(self._stub)
         try:
             return await self._call.ask(request, deadline)
-        except _Ended as end:
-            if not end.unclear:
+        except _CallEnded as end:
+            if not end.ambiguous:
                 raise copy(end.error) from None
         left_s = deadline - time.monotonic()
-        response: ClassifyResponse = await errors.told(self._stub.Classify, request, left_s)
+        response: ClassifyResponse = await errors.call(self._stub.Classify, request, left_s)
         return response
 
     async def close(self) -> None:
@@ -41,15 +41,15 @@ class Stream:
             await self._call.close()
 
 
-class _Ended(Exception):
+class _CallEnded(Exception):
     """The call has ended before the photo's answer."""
 
     def __init__(self, error: ClassifyError) -> None:
         self.error = error
-        # One photo above the server's limit ends the call for all, and grpc.aio puts this message
-        # in place of the status of a call that ends while it sends. Alone, each photo learns its
-        # own fate.
-        self.unclear = not error.reason and (
+        # A photo above the server's limit ends the call for all photos; and grpc.aio replaces the
+        # status of a call that ends while it sends by this message. Neither tells which photo
+        # failed, so each is sent again in a call of its own.
+        self.ambiguous = not error.reason and (
             error.code == "RESOURCE_EXHAUSTED" or error.message == "Internal error from Core"
         )
 
@@ -73,13 +73,13 @@ class _Call:
         finally:
             del self._waiting[request.request_id]
         if found.HasField("failure"):
-            raise errors.of_failure(found.failure)
+            raise errors.from_failure(found.failure)
         return found.response
 
     async def close(self) -> None:
         self._sending.put_nowait(None)
         if not self._waiting:
-            await asyncio.wait({self._reading}, timeout=GOODBYE_S)
+            await asyncio.wait({self._reading}, timeout=CLOSE_TIMEOUT_S)
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
 
@@ -87,12 +87,12 @@ class _Call:
         while item := await self._sending.get():
             request, deadline = item
             if request.request_id in self._waiting:
-                # Counted from here: gRPC asks for the next when the server has room for it.
+                # Computed only now: flow control may have held this request back.
                 request.timeout_ms = max(1, round(1000 * (deadline - time.monotonic())))
                 yield request
 
     async def _read(self, stub: Any) -> None:
-        error = errors.closed()
+        error = errors.closed_error()
         try:
             async for found in stub.ClassifyStream(self._requests()):
                 answer = self._waiting.get(found.request_id)
@@ -100,12 +100,12 @@ class _Call:
                     answer.set_result(found)
             error = ClassifyError("UNAVAILABLE", "the server ended the stream")
         except grpc.aio.AioRpcError as failure:
-            error = errors.of_call(failure)
+            error = errors.from_rpc_error(failure)
         except grpc.aio.UsageError:  # how gRPC says that the channel is closed
             pass
         finally:
             self.ended = True
-            self._sending.put_nowait(None)  # else gRPC would wait for requests for ever
+            self._sending.put_nowait(None)  # ends _requests, else gRPC would wait for it for ever
             for answer in self._waiting.values():
                 if not answer.done():
-                    answer.set_exception(_Ended(error))
+                    answer.set_exception(_CallEnded(error))

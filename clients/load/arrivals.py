@@ -1,4 +1,4 @@
-"""When requests are due, and an event loop that wakes up for them on time."""
+"""The moments when requests are due, and an event loop that wakes up on time for them."""
 
 import asyncio
 import select
@@ -7,9 +7,9 @@ import sys
 from random import Random
 
 
-def poisson(rate: float, seconds: float, random: Random) -> list[float]:
-    """Seconds from the start; gaps are exponential with mean 1/rate, as between people who do not
-    know of each other."""
+def draw_arrivals(rate: float, seconds: float, random: Random) -> list[float]:
+    """A Poisson process, as of independent users, in seconds from the start: exponential gaps with
+    mean 1/rate."""
     due, times = random.expovariate(rate), []
     while due < seconds:
         times.append(due)
@@ -18,15 +18,15 @@ def poisson(rate: float, seconds: float, random: Random) -> list[float]:
 
 
 def punctual_loop() -> asyncio.AbstractEventLoop:
-    """On Linux asyncio sleeps whole milliseconds, which would add half of one to every latency."""
-    return asyncio.SelectorEventLoop(_Punctual()) if _LINUX else asyncio.new_event_loop()
+    """Asyncio on Linux sleeps whole milliseconds, which would add half a one to every latency."""
+    return asyncio.SelectorEventLoop(_PunctualSelector()) if _LINUX else asyncio.new_event_loop()
 
 
 if _LINUX := sys.platform == "linux":
 
-    class _Punctual(selectors.EpollSelector):
+    class _PunctualSelector(selectors.EpollSelector):
         def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             if timeout is None or timeout <= 0:
                 return super().select(timeout)
-            select.select([self.fileno()], [], [], timeout)  # an epoll is a file like any other
+            select.select([self.fileno()], [], [], timeout)  # select can wait for the epoll itself
             return super().select(0)

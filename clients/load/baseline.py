@@ -1,4 +1,4 @@
-"""An earlier sweep, to compare with."""
+"""An earlier sweep to compare with."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class Baseline:
     title: str
     settings: dict[str, Any]
     points: dict[str, dict[str, Any]]
-    """By level, without those that measured the generator."""
+    """By level, without those in which the generator was too slow."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -29,8 +29,8 @@ class Baseline:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not what --output writes: {error}") from None
 
-    def unlike(self, settings: dict[str, Any]) -> list[str]:
-        """What was set otherwise then."""
+    def changed_settings(self, settings: dict[str, Any]) -> list[str]:
+        """The settings in which the two sweeps differ."""
         return [
             f"{name} was {self.settings.get(name)}, is {value}"
             for name, value in settings.items()
@@ -38,7 +38,7 @@ class Baseline:
         ]
 
     def changes(self, points: Sequence[Point]) -> dict[str, dict[str, float | None]]:
-        """By level, goodput, p50 and p99 now / then; None where one of the two is missing or 0."""
+        """By level: goodput, p50 and p99, now / then; None if either is missing or 0."""
         return {
             str(point.load): {
                 "goodput": _ratio(point.goodput_per_s, then["goodput_per_s"]),
@@ -50,7 +50,7 @@ class Baseline:
         }
 
 
-def worse(change: dict[str, float | None], tolerance: float) -> bool:
+def is_worse(change: dict[str, float | None], tolerance: float) -> bool:
     slower = max(change["p50"] or 0.0, change["p99"] or 0.0) > 1 + tolerance
     return slower or (change["goodput"] is not None and change["goodput"] < 1 - tolerance)
 

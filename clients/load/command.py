@@ -1,4 +1,4 @@
-"""`alexnet-load`: how soon a running server answers at each rate of requests, open loop."""
+"""`alexnet-load`: the latency of a running server at each rate of requests, open loop."""
 
 import argparse
 import asyncio
@@ -13,25 +13,25 @@ from typing import Any
 
 from tqdm import tqdm
 
-from clients.classify import quietly, say
+from clients.classify import run_and_exit, say
 from clients.load.arrivals import punctual_loop
-from clients.load.baseline import Baseline, worse
+from clients.load.baseline import Baseline, is_worse
 from clients.load.grpc import grpc_sender
-from clients.load.knee import around_the_knee
+from clients.load.knee import measure_around_knee
 from clients.load.point import Load, Point
-from clients.load.report import HEADER, LEGEND, document, notes, row
+from clients.load.report import HEADER, LEGEND, format_notes, format_row, to_document
 from clients.load.run import NoAnswerError, run_point
 from clients.photos import Photo, photos_in
 
-MOST_PHOTOS = 500  # that are held in memory; of more, so many are drawn
+MAX_PHOTOS = 500  # held in memory; a random sample if there are more
 ADDRESSES = {"grpc": "127.0.0.1:8001", "rest": "127.0.0.1:8000"}
 
 EXPLANATION = f"""\
-Open loop: requests arrive by chance (Poisson) at each of the --rates, whether or not the server has
-answered the ones before, and latency counts from the moment a request was due.
+Open loop: requests arrive at random (Poisson) at each of the --rates, whether or not the server has
+answered the earlier ones, and latency counts from the moment a request was due.
 
 {LEGEND}
-A row that ends in ! has measured the generator, not the server: it could not keep up.
+A row that ends in ! does not measure the server: the generator could not keep up.
 
 examples:
   alexnet-load photos/                       find where goodput stops growing, measure around it
@@ -44,7 +44,7 @@ exit code: 0 measured, 1 no server, a row with ! or worse than the baseline, 2 w
 
 
 def main() -> None:
-    quietly(run)
+    run_and_exit(run)
 
 
 def run() -> int:
@@ -70,15 +70,15 @@ def run() -> int:
             sys.stderr,
         )
         return 1
-    say("\n".join(["", *notes(sweep.points)]), sys.stdout)
+    say("\n".join(["", *format_notes(sweep.points)]), sys.stdout)
     if options.plot:
         plot(sweep.points, sweep.title, options.plot)
     wrong = any(point.problem for point in sweep.points)
-    return 1 if (baseline and _worse(baseline, sweep.points, options)) or wrong else 0
+    return 1 if (baseline and _is_worse(baseline, sweep.points, options)) or wrong else 0
 
 
 class Sweep:
-    """The points that were asked for, one after the other."""
+    """Measures the requested points one after the other."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         """Raises ValueError, OSError; ImportError where a protocol's package is missing."""
@@ -104,7 +104,7 @@ class Sweep:
         for rate in self._options.rates or ():
             await self._measure(rate)
         if not self._options.concurrency and not self._options.rates:
-            await around_the_knee(self._measure)
+            await measure_around_knee(self._measure)
 
     async def _measure(self, rate: float | None = None, concurrency: int | None = None) -> float:
         o = self._options
@@ -117,9 +117,9 @@ class Sweep:
             finally:
                 bar.cancel()
         self.points.append(point)
-        say(row(point), sys.stdout)
-        if o.output:  # after each: who gives up keeps what was measured
-            o.output.write_text(json.dumps(document(_settings(o), self.points), indent=1) + "\n")
+        say(format_row(point), sys.stdout)
+        if o.output:  # after each point, so that an interrupted sweep keeps them
+            o.output.write_text(json.dumps(to_document(_settings(o), self.points), indent=1) + "\n")
         return point.goodput_per_s
 
 
@@ -139,28 +139,28 @@ def _read(names: Sequence[str], random: Random) -> list[bytes]:
     for path in map(Path, names):
         single = path.is_file() and path.suffix.lower() != ".zip"
         photos += [Photo(path.name, path.read_bytes)] if single else photos_in(path)
-    chosen = random.sample(photos, MOST_PHOTOS) if len(photos) > MOST_PHOTOS else photos
+    chosen = random.sample(photos, MAX_PHOTOS) if len(photos) > MAX_PHOTOS else photos
     return [photo.read() for photo in chosen]
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    here = ("photos", "server", "output", "plot", "compare", "tolerance")
-    return {name: value for name, value in vars(options).items() if name not in here}
+    local = ("photos", "server", "output", "plot", "compare", "tolerance")
+    return {name: value for name, value in vars(options).items() if name not in local}
 
 
-def _worse(baseline: Baseline, points: Sequence[Point], options: argparse.Namespace) -> bool:
-    """Says what has changed. True as well if there was nothing to compare."""
+def _is_worse(baseline: Baseline, points: Sequence[Point], options: argparse.Namespace) -> bool:
+    """Prints the changes. Also True if there was nothing to compare."""
     say(f"\nagainst {baseline.title}:", sys.stdout)
-    for difference in baseline.unlike(_settings(options)):
+    for difference in baseline.changed_settings(_settings(options)):
         say(f"  not measured alike: {difference}", sys.stdout)
     changes = baseline.changes(points)
     for level, change in changes.items():
         cells = (f"{name} {'-' if r is None else f'{r - 1:+.1%}'}" for name, r in change.items())
-        mark = "worse" if worse(change, options.tolerance) else ""
+        mark = "worse" if is_worse(change, options.tolerance) else ""
         say("".join(f"{cell:<18}" for cell in (f"  {level}", *cells, mark)).rstrip(), sys.stdout)
     if not changes:
         say("  no point in common", sys.stdout)
-    return not changes or any(worse(change, options.tolerance) for change in changes.values())
+    return not changes or any(is_worse(change, options.tolerance) for change in changes.values())
 
 
 def _number(low: float, high: float, kind: type = float) -> Callable[[str], Any]:

@@ -1,4 +1,4 @@
-"""The load generator's requests over gRPC: serialised before the run, never tried again."""
+"""The load generator's requests over gRPC: serialised before the run, never retried."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -7,14 +7,14 @@ from typing import Any
 
 import grpc
 
-from clients.load.sender import OK, Reply, Sender, outcome
+from clients.load.sender import OK, Reply, Sender, outcome_of
 from protos.classifier_pb2 import DESCRIPTOR, ClassifyRequest, ClassifyResponse
 
 _CLASSIFY = f"/{DESCRIPTOR.services_by_name['Classifier'].full_name}/Classify"
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    ("grpc.enable_retries", 0),  # an attempt that fails is a result
+    ("grpc.enable_retries", 0),  # a failure is a result
     # Else all channels to one address share one connection.
     ("grpc.use_local_subchannel_pool", 1),
 ]
@@ -24,7 +24,7 @@ _OPTIONS = [
 async def grpc_sender(
     address: str, photos: Sequence[bytes], priority: int | None = None, connections: int = 4
 ) -> AsyncIterator[Sender]:
-    """The connections take turns."""
+    """Requests go round robin over the connections."""
     requests = [ClassifyRequest(image=p, priority=priority).SerializeToString() for p in photos]
     async with AsyncExitStack() as stack:
         methods: list[Any] = []
@@ -39,6 +39,6 @@ async def grpc_sender(
                 return Reply(OK, await next(turns)(requests[photo], timeout=timeout_s))
             except grpc.aio.AioRpcError as error:
                 reason = error.trailing_metadata().get("alexnet-reason")
-                return Reply(outcome(str(reason or error.code().name)))
+                return Reply(outcome_of(str(reason or error.code().name)))
 
         yield Sender(len(photos), connections, send, ClassifyResponse.FromString)

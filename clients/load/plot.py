@@ -1,4 +1,4 @@
-"""The picture of a sweep: latency, and what became of the requests, against the load."""
+"""The plot of a sweep: latency and the outcomes of the requests against the load."""
 
 from collections.abc import Sequence
 from pathlib import Path

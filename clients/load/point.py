@@ -1,4 +1,4 @@
-"""One point of the curve: what was asked of a server, and what came of it."""
+"""One point of the curve: a load and the measured response of the server."""
 
 import math
 from collections import Counter
@@ -19,7 +19,7 @@ MAX_LAG_MS, MAX_LAG_SHARE = 10.0, 0.1  # at p99; the share is of the latency
 @dataclass(frozen=True)
 class Load:
     """Open loop: requests arrive at `rate` (1/s), whether or not any are answered. Closed loop:
-    `concurrency` clients, each of which waits for its answer before it asks again."""
+    `concurrency` clients, each of which waits for its answer before its next request."""
 
     rate: float | None = None
     concurrency: int | None = None
@@ -27,7 +27,7 @@ class Load:
     timeout_s: float = 0.5
     """From the moment a request is due."""
     cancel: float = 0.0
-    """Share of the requests that the client gives up after a random part of the timeout."""
+    """Share of the requests that the client cancels after a random part of the timeout."""
     seed: int = 0
     max_in_flight: int = 10_000
 
@@ -36,8 +36,8 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """One request; in seconds from the start of the run."""
+class Request:
+    """The course of one request, in seconds from the start of the run."""
 
     due: float
     sent: float
@@ -51,36 +51,36 @@ class Point:
     load: Load
     requests: int
     offered_per_s: float
-    """Requests that fell due; differs from the rate as chance wants it."""
+    """Requests that fell due; random, so it differs from the rate."""
     goodput_per_s: float
-    """Answers in time that came while the load was on."""
+    """Answers before their deadline and before the end of the run."""
     outcomes: dict[str, int]
     """`ok`, `late`, `cancelled` and `not_sent` by the client, or the server's reason."""
     latency_ms: Percentiles
     """Of all answers, from the moment the request was due."""
     refusal_ms: Percentiles
-    """How soon the server said no."""
+    """Latency of the refusals."""
     server_ms: dict[str, Percentiles]
-    """decode, queue, infer, total: as the answers tell."""
+    """decode, queue, infer, total, as reported in the answers."""
     overhead_ms: Percentiles
-    """Latency less decode and infer."""
+    """Latency minus decode and infer."""
     batch_size: float | None
-    """Photos in a run of the engine."""
+    """Mean photos per run of the engine."""
     versions: dict[str, int]
-    """Answers by the version of the model that gave them."""
+    """Answers by version of the model."""
     lag_ms: Percentiles
-    """How long after it was due a request was sent."""
+    """Delay between the moment a request was due and its sending."""
     generator_cpu_ms: float
-    """For each request."""
+    """Per request."""
     problem: str
-    """Why this is no measurement of the server; empty when it is one."""
+    """Why this does not measure the server; empty if it does."""
 
     def share(self, *outcomes: str) -> float:
         return sum(self.outcomes.get(name, 0) for name in outcomes) / max(self.requests, 1)
 
 
-def point(load: Load, sent: Sequence[Sent], sender: Sender, cpu_s: float) -> Point:
-    """`cpu_s` is what the generator has used during the run."""
+def summarise(load: Load, sent: Sequence[Request], sender: Sender, cpu_s: float) -> Point:
+    """`cpu_s` is the CPU time that the generator used during the run."""
     answered = [s for s in sent if s.outcome == OK]
     answers = [sender.read(s.body) for s in answered]
     timings = [answer.timing for answer in answers]
@@ -106,7 +106,7 @@ def point(load: Load, sent: Sequence[Sent], sender: Sender, cpu_s: float) -> Poi
             s.done - s.due - (timing.decode_ms + timing.infer_ms) / 1000
             for s, timing in zip(answered, timings, strict=True)
         ),
-        # A run of n photos is told of n times; this counts it once.
+        # n answers report a batch of n photos: the harmonic mean counts it once.
         batch_size=round(harmonic_mean([t.batch_size for t in timings]), 2) if timings else None,
         versions=dict(sorted(Counter(answer.model.version for answer in answers).items())),
         lag_ms=lag,

@@ -1,4 +1,4 @@
-"""What a sweep has measured, as a table and as JSON."""
+"""The results of a sweep as a table and as JSON."""
 
 import os
 import platform
@@ -23,12 +23,12 @@ HEADER = " ".join(f"{name:>{width}}" for name, width in _COLUMNS.items())
 LEGEND = """\
 load, goodput    requests that fell due (closed loop: clients), answers in time; per second
 p50 ... max      latency of the answers in ms, from the moment the request was due
-late ... failed  share of the requests; refused: the server said no
-decode, infer    medians of what the server says, in ms; other is the rest of the latency
+late ... failed  share of the requests; refused: rejected by the server
+decode, infer    medians as the server reports them, in ms; other: the rest of the latency
 batch, lag       photos in a run of the engine; how late the generator was, in ms at p99"""
 
 
-def row(point: Point) -> str:
+def format_row(point: Point) -> str:
     shares = (point.share(LATE), point.share(*REFUSED), point.share(CANCELLED))
     stages = (point.server_ms["decode"], point.server_ms["infer"], point.overhead_ms)
     cells = [
@@ -44,8 +44,8 @@ def row(point: Point) -> str:
     return " ".join(line) + (" !" if point.problem else "")
 
 
-def notes(points: Sequence[Point]) -> Iterator[str]:
-    """What a reader of the table has to know besides."""
+def format_notes(points: Sequence[Point]) -> Iterator[str]:
+    """The notes below the table."""
     for point in points:
         if point.problem:
             yield f"! {point.load}: {point.problem}"
@@ -59,8 +59,8 @@ def notes(points: Sequence[Point]) -> Iterator[str]:
     yield f"answered by version {', '.join(versions) or '-'}"
 
 
-def document(settings: dict[str, Any], points: Sequence[Point]) -> dict[str, Any]:
-    """Everything about a sweep but where it ran: no path, no host."""
+def to_document(settings: dict[str, Any], points: Sequence[Point]) -> dict[str, Any]:
+    """The sweep with its settings and versions, without paths and host names."""
     given = {name: value for name, value in settings.items() if value is not None}
     return {
         "format": FORMAT,

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
-from clients.load.sender import LATE, OK, Reply, Sender, outcome
+from clients.load.sender import LATE, OK, Reply, Sender, outcome_of
 from protos.classifier_pb2 import ClassifyResponse, ModelVersion, Timing
 
 
@@ -14,7 +14,7 @@ from protos.classifier_pb2 import ClassifyResponse, ModelVersion, Timing
 async def rest_sender(
     address: str, photos: Sequence[bytes], priority: int | None = None, connections: int = 4
 ) -> AsyncIterator[Sender]:
-    """A connection has one request at a time: more are opened when all are busy."""
+    """A connection carries one request at a time; more are opened when all are busy."""
     url = f"http://{address}/v1/classify"
     options = {} if priority is None else {"x-request-priority": str(priority)}
     async with ClientSession(connector=TCPConnector(limit=0)) as session:
@@ -49,6 +49,6 @@ def _read(body: bytes) -> ClassifyResponse:
 
 def _reason(status: int, body: bytes) -> str:
     try:
-        return outcome(json.loads(body)["error"]["code"])
-    except (ValueError, KeyError, TypeError):  # a proxy's page, say
+        return outcome_of(json.loads(body)["error"]["code"])
+    except (ValueError, KeyError, TypeError):  # such as a proxy's error page
         return f"http_{status}"

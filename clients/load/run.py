@@ -1,17 +1,17 @@
-"""The load generator: sends requests when they are due, whatever became of the ones before.
+"""The load generator: sends each request when it is due, whatever the state of earlier ones.
 
-A generator that waits for an answer before it sends the next request asks least when the server is
-slowest, and does not count those who would have come meanwhile. Here the moments are drawn before
-the run and latency counts from them, so a stall of the server is in the latency of every request
-that fell into it, and so is every delay of the generator's own.
+A generator that waits for an answer before it sends the next request sends least when the server is
+slowest, and misses the requests that would have arrived meanwhile ("coordinated omission"). Here
+the arrivals are drawn before the run and latency counts from them, so it includes every stall of
+the server and every delay of the generator itself.
 """
 
 import asyncio
 import time
 from random import Random
 
-from clients.load.arrivals import poisson
-from clients.load.point import Load, Point, Sent, point
+from clients.load.arrivals import draw_arrivals
+from clients.load.point import Load, Point, Request, summarise
 from clients.load.sender import CANCELLED, NOT_SENT, OK, Reply, Sender
 
 WARM_UP = 4  # requests on each connection, before the run
@@ -19,15 +19,15 @@ WARM_UP_TIMEOUT_S = 10.0
 
 
 class NoAnswerError(Exception):
-    """Not one photo of the first few was classified; the message is the outcomes."""
+    """None of the warm-up photos was classified; the message lists the outcomes."""
 
 
 async def run_point(sender: Sender, load: Load) -> Point:
-    """Raises NoAnswerError. Takes `load.seconds`, one timeout and what opens the connections."""
+    """Raises NoAnswerError. Takes `load.seconds`, one timeout and the warm-up at most."""
     await _warm_up(sender)
     run, cpu_s = _Run(sender, load), time.process_time()
-    await (run.closed() if load.rate is None else run.open(load.rate))
-    return point(load, run.sent, sender, time.process_time() - cpu_s)
+    await (run.closed_loop() if load.rate is None else run.open_loop(load.rate))
+    return summarise(load, run.sent, sender, time.process_time() - cpu_s)
 
 
 async def _warm_up(sender: Sender) -> None:
@@ -41,27 +41,27 @@ async def _warm_up(sender: Sender) -> None:
 
 class _Run:
     def __init__(self, sender: Sender, load: Load) -> None:
-        self.sent: list[Sent] = []
+        self.sent: list[Request] = []
         self._sender, self._load = sender, load
         self._random = Random(f"{load.seed} {load}")
         self._in_flight = 0
         self._start = time.perf_counter()
 
-    async def open(self, rate: float) -> None:
+    async def open_loop(self, rate: float) -> None:
         load, random = self._load, self._random
-        plan = [(due, self._cancel_after_s()) for due in poisson(rate, load.seconds, random)]
+        plan = [(due, self._cancel_after_s()) for due in draw_arrivals(rate, load.seconds, random)]
         self._start = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for due, cancel_after_s in plan:
-                # Also when it is late: answers have to be seen.
+                # Even if late: yields to the event loop, which receives the answers.
                 await asyncio.sleep(max(0.0, due - self._now()))
                 now = self._now()
                 if self._in_flight >= load.max_in_flight or now > load.seconds + load.timeout_s:
-                    self.sent.append(Sent(due, now, now, NOT_SENT, b""))
+                    self.sent.append(Request(due, now, now, NOT_SENT, b""))
                 else:
                     self._send(group, due, cancel_after_s)
 
-    async def closed(self) -> None:
+    async def closed_loop(self) -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(self._load.concurrency or 1):
                 group.create_task(self._client(group))
@@ -86,7 +86,7 @@ class _Run:
             reply = await self._sender.send(photo, due + self._load.timeout_s - sent)
         except asyncio.CancelledError:
             reply = Reply(CANCELLED)
-        self.sent.append(Sent(due, sent, self._now(), reply.outcome, reply.body))
+        self.sent.append(Request(due, sent, self._now(), reply.outcome, reply.body))
         self._in_flight -= 1
 
     def _now(self) -> float:

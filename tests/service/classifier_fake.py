@@ -1,4 +1,4 @@
-"""Photos that say what their answer is to be, and the commands that ask, as people run them."""
+"""A fake server whose photos spell out their own answers, and the command lines run as users do."""
 
 import os
 import pty
@@ -16,12 +16,12 @@ LABELS = {"n01": "tabby cat", "n02": "Egyptian cat", "n03": "lynx"}
 
 
 def telling() -> FakeServer:
-    """`n01 n02` is answered with these synsets, of probability 1/2, 1/4, ...; `!NOT_FOUND no photo`
-    fails so. What follows a NUL does not count."""
-    return FakeServer(told)
+    """The photo `n01 n02` gets these synsets with the probabilities 1/2, 1/4, ...; the photo
+    `!NOT_FOUND no photo` fails with this code and message. Bytes after a NUL are padding."""
+    return FakeServer(parse_answer)
 
 
-def told(image: bytes) -> Outcome:
+def parse_answer(image: bytes) -> Outcome:
     text = image.split(b"\0")[0].decode()
     if text.startswith("!"):
         code, _, message = text[1:].partition(" ")
@@ -65,7 +65,7 @@ def run(
 
 
 def on_terminal(module: str, *arguments: object, **environment: str) -> str:
-    """What a terminal that is both stdout and stderr gets to see."""
+    """The output on a terminal that is both stdout and stderr."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 100))
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A gRPC server on the test's own event loop, which does with each request what it is told."""
+"""A gRPC server on the test's own event loop, with a scripted behaviour for each request."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,7 +12,7 @@ from clients.load.run import WARM_UP
 from protos.classifier_pb2 import ClassifyRequest, ClassifyResponse, ModelVersion, Timing
 from protos.classifier_pb2_grpc import ClassifierServicer, add_ClassifierServicer_to_server
 
-WARM_UP_REQUESTS = 4 * WARM_UP  # over as many connections as there are unless told
+WARM_UP_REQUESTS = 4 * WARM_UP  # over the default number of connections
 
 Answer = Callable[[ClassifyRequest, Any], Awaitable[None]]
 
@@ -23,7 +23,7 @@ async def at_once(request: ClassifyRequest, context: Any) -> None:
 
 @dataclass
 class Server(ClassifierServicer):
-    """Does what it was told for a request, then answers it."""
+    """Awaits `answer` for each request, then responds."""
 
     answer: Answer = at_once
     address: str = ""
@@ -46,7 +46,7 @@ class Server(ClassifierServicer):
 
 
 def after_warm_up(answer: Answer) -> Answer:
-    """What comes before the run is answered at once."""
+    """`answer`, but the requests of the warm-up are answered at once."""
     count = 0
 
     async def counted(request: ClassifyRequest, context: Any) -> None:

@@ -1,4 +1,4 @@
-"""The client for threads against a real server that answers as it is told."""
+"""The client for threads over a real socket, against a fake server with scripted answers."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,7 @@ def test_a_photo_is_answered(fake: FakeServer, client: Client) -> None:
     assert (request.priority, request.version) == (1, "7")
 
 
-def test_what_is_not_asked_for_is_left_to_the_server(fake: FakeServer, client: Client) -> None:
+def test_options_that_are_not_given_are_not_sent(fake: FakeServer, client: Client) -> None:
     client.classify(b"n01")
     (request,) = fake.requests
     assert not any(map(request.HasField, ("top_k", "priority", "timeout_ms")))
@@ -61,11 +61,11 @@ def test_a_photo_that_is_too_large_is_not_sent(fake: FakeServer, client: Client)
     assert fake.requests == []
 
 
-def test_a_photo_may_be_as_large_as_is_said(client: Client) -> None:
+def test_a_photo_may_be_exactly_as_large_as_the_limit(client: Client) -> None:
     assert client.classify(b"n01".ljust(MAX_IMAGE_BYTES, b"\0")).top1.synset == "n01"
 
 
-def test_what_is_served_and_whether_it_is_ready(fake: FakeServer, client: Client) -> None:
+def test_model_and_readiness(fake: FakeServer, client: Client) -> None:
     fake.model = Model("mine", "3", 10, 9, 0.5, 0.75, "val", "int8", 224, "b", ("3", "2"))
     assert client.model() == fake.model
     assert client.ready()
@@ -74,7 +74,7 @@ def test_what_is_served_and_whether_it_is_ready(fake: FakeServer, client: Client
 
 
 @pytest.mark.parametrize("timeout_s", [5e6, float("inf")])
-def test_one_may_wait_for_ever(client: Client, timeout_s: float) -> None:
+def test_timeouts_may_be_huge_or_infinite(client: Client, timeout_s: float) -> None:
     assert client.classify(b"n01", timeout_s=timeout_s).attempts == 1
     for ask in (client.classify_many, client.classify_stream):
         assert [answer.attempts for _, answer in ask([b"n01"], timeout_s=timeout_s)] == [1]
@@ -93,12 +93,12 @@ def test_a_server_that_starts_a_little_later_answers(
     monkeypatch.setattr(retry, "uniform", lambda low, high: high)
     with Client(f"127.0.0.1:{unused_tcp_port}") as client, ThreadPoolExecutor(1) as pool:
         assert not client.ready()
-        asked = pool.submit(client.classify, b"n01")
+        answer = pool.submit(client.classify, b"n01")
         with FakeServer(port=unused_tcp_port):
-            assert asked.result().top1.label == "tabby cat"
+            assert answer.result().top1.label == "tabby cat"
 
 
-def test_any_number_of_threads_may_ask(fake: FakeServer, client: Client) -> None:
+def test_many_threads_may_share_a_client(fake: FakeServer, client: Client) -> None:
     answers: SimpleQueue[Classification] = SimpleQueue()
     fake.gate.clear()
     threads = [Thread(target=lambda: answers.put(client.classify(b"n01"))) for _ in range(8)]
@@ -110,7 +110,7 @@ def test_any_number_of_threads_may_ask(fake: FakeServer, client: Client) -> None
     assert answers.qsize() == 8
 
 
-async def test_it_may_be_used_while_an_event_loop_runs(client: Client) -> None:
+async def test_the_client_works_while_an_event_loop_runs(client: Client) -> None:
     assert client.classify(b"n01").top1.synset == "n01"
     assert [a.attempts for _, a in client.classify_many([b"n01"])] == [1]
 
@@ -147,7 +147,7 @@ def test_photos_are_read_only_as_they_are_sent(fake: FakeServer, client: Client)
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["many", "stream"])
-def test_a_caller_who_takes_no_answers_stops_the_source(client: Client, streamed: bool) -> None:
+def test_the_source_waits_while_no_answers_are_taken(client: Client, streamed: bool) -> None:
     taken = count()
     source = (b"%d" % next(taken) for _ in count())
     if streamed:
@@ -155,12 +155,12 @@ def test_a_caller_who_takes_no_answers_stops_the_source(client: Client, streamed
     else:
         answers = client.classify_many(source, concurrency=2)
     next(answers)
-    for _ in range(20):  # in which an unbounded reader would get far
+    for _ in range(20):  # time in which an unbounded reader would get far
         client.classify(b"n01")
     assert next(taken) <= 1 + 2 * 2 + 1, "answered, in flight or waiting, and the next"
 
 
-def test_a_photo_that_cannot_be_read_is_its_own_failure(client: Client, tmp_path: Path) -> None:
+def test_a_photo_that_cannot_be_read_fails_alone(client: Client, tmp_path: Path) -> None:
     missing = Photo("missing", (tmp_path / "missing.jpg").read_bytes)
     (_, failed), (_, good) = client.classify_many([missing, Photo("n01", lambda: b"n01")])
     assert isinstance(failed, ClassifyError)
@@ -168,7 +168,7 @@ def test_a_photo_that_cannot_be_read_is_its_own_failure(client: Client, tmp_path
     assert isinstance(good, Classification)
 
 
-def test_what_the_source_raises_comes_after_the_answers_before_it(client: Client) -> None:
+def test_an_exception_of_the_source_follows_the_answers_so_far(client: Client) -> None:
     def photos() -> Iterator[bytes]:
         yield b"n01"
         yield b"n02"
@@ -182,7 +182,7 @@ def test_what_the_source_raises_comes_after_the_answers_before_it(client: Client
 
 
 @pytest.mark.parametrize("wrong", [None, "photo.jpg", bytearray(b"n02")])
-def test_what_is_no_photo_is_said_and_ends_nothing_silently(client: Client, wrong: Any) -> None:
+def test_a_source_of_anything_but_photos_raises_type_error(client: Client, wrong: Any) -> None:
     photos: list[Any] = [b"n01", wrong, b"n02"]
     for ask in (client.classify_many, client.classify_stream):
         for source in (photos, iter(photos)):
@@ -192,7 +192,7 @@ def test_what_is_no_photo_is_said_and_ends_nothing_silently(client: Client, wron
                 next(answers)
 
 
-def test_who_wants_no_more_does_not_wait_for_the_source(client: Client) -> None:
+def test_leaving_the_loop_does_not_wait_for_a_blocking_source(client: Client) -> None:
     source: SimpleQueue[bytes] = SimpleQueue()
     source.put(b"n01")
     for image, _ in client.classify_many(iter(source.get, b"")):
@@ -201,6 +201,6 @@ def test_who_wants_no_more_does_not_wait_for_the_source(client: Client) -> None:
     assert client.classify(b"n02").top1.synset == "n02"
 
 
-def test_none_in_flight_is_refused(client: Client) -> None:
+def test_a_concurrency_of_zero_is_refused(client: Client) -> None:
     with pytest.raises(ValueError, match="at least one photo has to be in flight, not 0"):
         next(client.classify_many([b"n01"], concurrency=0))

@@ -1,4 +1,4 @@
-"""The client for asyncio against a real server that answers as it is told."""
+"""The asyncio client over a real socket, against a fake server with scripted answers."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ async def test_a_photo_is_answered(client: AsyncClient) -> None:
     assert answer.request_id == "mine"
 
 
-async def test_a_full_server_is_asked_again(fake: FakeServer, client: AsyncClient) -> None:
+async def test_a_call_to_a_full_server_is_retried(fake: FakeServer, client: AsyncClient) -> None:
     fake.failures = [FULL, FULL]
     assert (await client.classify(b"n01")).attempts == 3
     assert len(fake.requests) == 3
@@ -84,7 +84,7 @@ async def test_a_stream_of_photos(fake: FakeServer, client: AsyncClient) -> None
     assert fake.most_at_once <= 3
 
 
-async def test_leaving_cancels_what_is_in_flight(fake: FakeServer, client: AsyncClient) -> None:
+async def test_leaving_the_loop_cancels_the_calls(fake: FakeServer, client: AsyncClient) -> None:
     fake.gate.clear()
     for ask in (client.classify_many, client.classify_stream):
         fake.waiting.clear()
@@ -99,9 +99,7 @@ async def test_leaving_cancels_what_is_in_flight(fake: FakeServer, client: Async
             await asyncio.sleep(0.005)
 
 
-async def test_what_is_served_and_whether_it_is_ready(
-    fake: FakeServer, client: AsyncClient
-) -> None:
+async def test_model_and_readiness(fake: FakeServer, client: AsyncClient) -> None:
     assert await client.model() == fake.model
     assert await client.ready()
     fake.set_ready(False)
@@ -111,7 +109,7 @@ async def test_what_is_served_and_whether_it_is_ready(
 async def test_two_event_loops_in_a_process_do_not_disturb_each_other(
     fake: FakeServer, client: AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """gRPC used to log an error for each event that the other loop had taken."""
+    """gRPC used to log an error for each event taken by the other loop."""
     with Client(fake.address) as threaded:
         other = asyncio.to_thread(list, threaded.classify_many([b"n01"] * 300))
         mine = [answer async for answer in client.classify_many([b"n01"] * 300)]

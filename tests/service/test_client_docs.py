@@ -1,4 +1,4 @@
-"""What docs/clients.md tells people to write, run."""
+"""The examples of docs/clients.md, run."""
 
 import os
 import re
@@ -35,7 +35,7 @@ def test_an_example_runs(title: str, tmp_path: Path) -> None:
         path.write_bytes(b"photo")
     with FakeServer() as fake:
         code = EXAMPLES[title].replace('"127.0.0.1:8001"', "")
-        # What gRPC itself notes of a connection that ends is no output of the example.
+        # gRPC's own log of lost connections is no output of the example.
         quiet = {"PYTHONPATH": str(ROOT), "GRPC_VERBOSITY": "ERROR"}
         code = re.sub(r"(\w*Client)\(\)", rf'\1("{fake.address}")', code)
         done = subprocess.run(

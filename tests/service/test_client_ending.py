@@ -1,4 +1,4 @@
-"""How a client begins and ends, whoever is still asking."""
+"""How a client starts and closes, also with calls in flight."""
 
 import asyncio
 import subprocess
@@ -16,7 +16,7 @@ from clients.fake import FakeServer
 from clients.photos import Photo
 from tests.service.classifier_fake import telling
 
-pytestmark = pytest.mark.timeout(60)  # what is wrong here waits for ever
+pytestmark = pytest.mark.timeout(60)  # a failure here would hang
 
 CLOSED = "CANCELLED: the client was closed"
 
@@ -33,8 +33,8 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def everything(client: Client) -> list[Callable[[], object]]:
-    """All that one can ask."""
+def all_calls(client: Client) -> list[Callable[[], object]]:
+    """A call of each public method."""
     return [
         lambda: client.classify(b"n01"),
         lambda: list(client.classify_many([b"n01"])),
@@ -45,33 +45,33 @@ def everything(client: Client) -> list[Callable[[], object]]:
     ]
 
 
-def test_an_address_that_is_none_is_said() -> None:
+def test_an_invalid_address_is_refused() -> None:
     with pytest.raises(TypeError, match=r"such as '127\.0\.0\.1:8001', not 8001"):
         Client(8001)  # type: ignore[arg-type]
     with pytest.raises(UnicodeEncodeError):
         Client("\ud800:8001")
 
 
-def test_closing_ends_what_is_in_flight(fake: FakeServer) -> None:
+def test_closing_cancels_the_calls_in_flight(fake: FakeServer) -> None:
     fake.gate.clear()
     client = Client(fake.address)
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(client.classify, b"n01")
+        answer = pool.submit(client.classify, b"n01")
         assert fake.waiting.wait(20)
         client.close()
-        assert str(asked.exception()) == CLOSED
+        assert str(answer.exception()) == CLOSED
     client.close()
 
 
-def test_a_closed_client_says_so_to_all(fake: FakeServer) -> None:
+def test_every_method_of_a_closed_client_raises_cancelled(fake: FakeServer) -> None:
     with Client(fake.address) as client:
         pass
-    for ask in everything(client):
+    for call in all_calls(client):
         with pytest.raises(ClassifyError, match=CLOSED):
-            ask()
+            call()
 
 
-def test_who_asks_while_it_closes_is_told_the_same_at_once(fake: FakeServer) -> None:
+def test_calls_during_the_closing_raise_cancelled_at_once(fake: FakeServer) -> None:
     reading, go_on = Event(), Event()
 
     def read() -> bytes:
@@ -87,36 +87,36 @@ def test_who_asks_while_it_closes_is_told_the_same_at_once(fake: FakeServer) -> 
         closing.start()
         try:
             assert str(first.exception()) == CLOSED
-            for ask in everything(client):
+            for call in all_calls(client):
                 with pytest.raises(ClassifyError, match=CLOSED):
-                    ask()
-            assert closing.is_alive(), "it waits for the photo that is being read"
+                    call()
+            assert closing.is_alive(), "close() waits for the photo that is being read"
         finally:
             go_on.set()
             closing.join()
 
 
-def test_threads_that_ask_until_it_is_closed_learn_just_that(fake: FakeServer) -> None:
-    def ask_on(ask: Callable[[], object]) -> None:
+def test_threads_in_a_loop_of_calls_end_with_cancelled(fake: FakeServer) -> None:
+    def repeat(call: Callable[[], object]) -> None:
         while True:
-            ask()
+            call()
 
     for _ in range(10):
         with ThreadPoolExecutor(12) as pool:
             with Client(fake.address) as client:
-                asked = [pool.submit(ask_on, ask) for ask in everything(client) * 2]
+                loops = [pool.submit(repeat, call) for call in all_calls(client) * 2]
                 assert client.ready()
-            assert {str(one.exception()) for one in asked} == {CLOSED}
+            assert {str(loop.exception()) for loop in loops} == {CLOSED}
 
 
-def test_a_forked_process_is_told_that_it_has_no_client(fake: FakeServer) -> None:
+def test_a_client_in_a_forked_process_raises_an_error(fake: FakeServer) -> None:
     done = run(
         "import os, signal, warnings\n"
         "from clients.client import Client\n"
-        "warnings.simplefilter('ignore')  # of Python 3.12, of this fork\n"
+        "warnings.simplefilter('ignore')  # Python 3.12 warns of forks\n"
         f"with Client('{fake.address}') as client:\n"
         "    client.classify(b'n01')\n"
-        "    with client._lock:  # as another thread may at that moment\n"
+        "    with client._lock:  # another thread may hold it at the fork\n"
         "        child = os.fork()\n"
         "        if not child:\n"
         "            signal.alarm(20)\n"
@@ -133,7 +133,7 @@ def test_a_forked_process_is_told_that_it_has_no_client(fake: FakeServer) -> Non
     )
 
 
-def test_who_forgets_to_close_gets_no_complaint(fake: FakeServer) -> None:
+def test_a_client_that_is_never_closed_ends_silently(fake: FakeServer) -> None:
     done = run(
         "from clients.client import Client\n"
         f"client = Client('{fake.address}')\n"
@@ -143,7 +143,7 @@ def test_who_forgets_to_close_gets_no_complaint(fake: FakeServer) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
 
 
-async def test_with_asyncio_a_closed_client_says_the_same(fake: FakeServer) -> None:
+async def test_every_method_of_a_closed_asyncio_client_raises_cancelled(fake: FakeServer) -> None:
     fake.gate.clear()
     async with AsyncClient(fake.address) as client:
         asked = asyncio.create_task(client.classify(b"n01"))
@@ -155,7 +155,7 @@ async def test_with_asyncio_a_closed_client_says_the_same(fake: FakeServer) -> N
         assert [str(answer) async for _, answer in ask([b"n01"])] == [CLOSED]
 
 
-async def test_a_task_that_is_cancelled_is_cancelled(fake: FakeServer) -> None:
+async def test_cancelling_a_task_raises_cancelled_error_in_it(fake: FakeServer) -> None:
     fake.gate.clear()
     async with AsyncClient(fake.address) as client:
         asked = asyncio.create_task(client.classify(b"n01"))

@@ -1,4 +1,4 @@
-"""The fake server that is shipped for the tests of others."""
+"""The fake server that is shipped for the tests of client code."""
 
 from threading import Thread
 
@@ -11,7 +11,7 @@ from clients.fake import FakeServer, classification
 NO_PHOTO = ClassifyError("INVALID_ARGUMENT", "no photo", "invalid_image")
 
 
-def test_without_being_told_it_sees_a_cat() -> None:
+def test_the_default_answer_is_a_cat() -> None:
     with FakeServer() as fake, Client(fake.address) as client:
         assert client.classify(b"anything").top1.label == "tabby cat"
         assert client.ready()
@@ -30,7 +30,7 @@ def test_answers_by_bytes_and_by_a_function() -> None:
     assert vars(caught.value) == vars(NO_PHOTO)
 
 
-def test_a_function_that_raises_is_said() -> None:
+def test_an_exception_of_the_function_is_reported() -> None:
     with FakeServer(lambda image: classification(image.decode())) as fake:
         with Client(fake.address) as client:
             with pytest.raises(ClassifyError, match="UNKNOWN: the fake's function raised Unicode"):
@@ -64,7 +64,7 @@ def test_the_gate_holds_photos_until_a_test_opens_it() -> None:
     assert [request.image for request in fake.requests] == [b"photo"]
 
 
-def test_its_end_is_that_of_a_server_that_goes_away() -> None:
+def test_leaving_the_block_ends_calls_as_a_stopping_server_does() -> None:
     with FakeServer() as fake, Client(fake.address) as client:
         fake.gate.clear()
         caught: list[ClassifyError] = []

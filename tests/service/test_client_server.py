@@ -1,4 +1,4 @@
-"""The client and the real server: what one says, the other understands."""
+"""The client against the real server."""
 
 import asyncio
 from contextlib import aclosing
@@ -28,7 +28,7 @@ def test_a_photo_the_model_and_readiness(server: ServerProcess) -> None:
     assert answer.timing.batch_size == 1
 
 
-def test_a_stream_answers_each_photo_or_says_why_not(server: ServerProcess) -> None:
+def test_a_stream_answers_each_photo_or_gives_the_reason(server: ServerProcess) -> None:
     images = [jpeg(width=64 + i, height=48) for i in range(20)]
     with Client(server.grpc) as client:
         answers = dict(client.classify_stream([*images, b"text"], window=6, top_k=1))
@@ -42,7 +42,7 @@ def test_a_stream_answers_each_photo_or_says_why_not(server: ServerProcess) -> N
     assert len(answers) == 20
 
 
-def test_the_servers_reasons_arrive(server: ServerProcess) -> None:
+def test_errors_carry_the_servers_reasons(server: ServerProcess) -> None:
     with Client(server.grpc) as client:
         for options, code, reason in (
             ({"version": "404"}, "NOT_FOUND", "not_found"),
@@ -54,7 +54,7 @@ def test_the_servers_reasons_arrive(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("face", ["grpc", "grpc-stream"])
-async def test_a_full_queue_is_asked_again_when_it_says(face: str) -> None:
+async def test_a_call_to_a_full_queue_is_retried_when_the_server_advises(face: str) -> None:
     async with faking(max_queue_size=1) as fake, AsyncClient(fake.target) as client:
         fake.engine.gate.clear()
         first = asyncio.create_task(client.classify(flat(250)))

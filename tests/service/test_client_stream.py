@@ -1,4 +1,4 @@
-"""Photos over one call, against a real server that answers as it is told."""
+"""classify_stream over a real socket, against a fake server with scripted answers."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from clients.client import Client
 from clients.errors import ClassifyError
 from clients.fake import FakeServer, Outcome
 from clients.results import Classification
-from tests.service.classifier_fake import telling, told, until
+from tests.service.classifier_fake import parse_answer, telling, until
 
 FULL = ClassifyError("RESOURCE_EXHAUSTED", "the queue is full", "overloaded", 0.01)
 
@@ -30,12 +30,12 @@ def client(fake: FakeServer) -> Iterator[Client]:
         yield client
 
 
-def test_answers_come_as_they_are_ready() -> None:
+def test_answers_come_as_soon_as_they_are_ready() -> None:
     late = Event()
 
     def answer(image: bytes) -> Outcome:
         assert image != b"n01" or late.wait(10)
-        return told(image)
+        return parse_answer(image)
 
     with FakeServer(answer) as fake, Client(fake.address) as client:
         answers = client.classify_stream([b"n01", b"n02"])
@@ -82,20 +82,20 @@ def test_a_photo_that_fails_does_not_end_the_stream(client: Client) -> None:
     assert all(isinstance(answers[image], Classification) for image in (b"n01", b"n02"))
 
 
-def test_a_photo_that_is_refused_is_asked_about_again(fake: FakeServer, client: Client) -> None:
+def test_a_refused_photo_is_retried(fake: FakeServer, client: Client) -> None:
     fake.failures = [FULL, FULL]
     ((_, answer),) = client.classify_stream([b"n01"])
     assert answer.attempts == 3
     assert len(fake.requests) == 3
 
 
-def test_a_server_that_says_nothing_is_given_up(fake: FakeServer, client: Client) -> None:
+def test_photos_time_out_when_the_server_does_not_answer(fake: FakeServer, client: Client) -> None:
     fake.gate.clear()
     answers = [answer for _, answer in client.classify_stream([b"n01", b"n02"], timeout_s=0.1)]
     assert [getattr(answer, "code", answer) for answer in answers] == ["DEADLINE_EXCEEDED"] * 2
 
 
-def test_photos_without_an_answer_go_to_the_server_that_comes_next(
+def test_photos_without_an_answer_are_sent_to_a_restarted_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(retry, "uniform", lambda low, high: high)
@@ -106,17 +106,17 @@ def test_photos_without_an_answer_go_to_the_server_that_comes_next(
             asked = pool.submit(list, client.classify_stream([b"n01", b"n02", b"n03"]))
             until(lambda: len(first.requests) == 3)
             first.__exit__()
-            with FakeServer(told, port):
+            with FakeServer(parse_answer, port):
                 answers = [answer for _, answer in asked.result()]
     assert all(isinstance(answer, Classification) for answer in answers)
     assert all(answer.attempts > 1 for answer in answers)
 
 
 class Ending(FakeServer):
-    """Ends its first stream without an answer, when so many photos have come."""
+    """Ends its first stream without an answer, after `photos` photos."""
 
     def __init__(self, code: str, photos: int) -> None:
-        super().__init__(told)
+        super().__init__(parse_answer)
         self.code = grpc.StatusCode[code]
         self.photos = photos
         self.streams = 0
@@ -140,7 +140,7 @@ def test_a_stream_that_ends_early_is_followed_by_another(code: str) -> None:
         assert fake.streams == 2
 
 
-def test_a_stream_that_ends_badly_is_the_error_of_its_photos_only() -> None:
+def test_a_stream_that_ends_with_an_error_fails_only_its_own_photos() -> None:
     with Ending("INTERNAL", photos=1) as fake, Client(fake.address) as client:
         answers = list(client.classify_stream([b"n01", b"n02"], window=1))
     failed, good = (answer for _, answer in answers)
@@ -156,9 +156,9 @@ def test_a_stream_may_end_while_photos_are_sent() -> None:
     assert [type(answer) for answer in answers] == [Classification] * 9
 
 
-def test_a_photo_above_the_servers_limit_is_its_own_failure_only() -> None:
+def test_a_photo_above_the_servers_size_limit_fails_alone() -> None:
     images = [b"n01"] * 5 + [bytes(2 << 20)] + [b"n02"] * 5
-    with FakeServer(told, max_image_bytes=1 << 20) as fake, Client(fake.address) as client:
+    with FakeServer(parse_answer, max_image_bytes=1 << 20) as fake, Client(fake.address) as client:
         answers = list(client.classify_stream(images))
     assert sorted(image for image, _ in answers) == sorted(images)
     for image, answer in answers:
@@ -166,7 +166,7 @@ def test_a_photo_above_the_servers_limit_is_its_own_failure_only() -> None:
         assert answer.attempts == 1
 
 
-def test_who_wants_no_more_leaves_the_server() -> None:
+def test_leaving_the_loop_ends_the_call() -> None:
     left = Event()
 
     class Watched(FakeServer):

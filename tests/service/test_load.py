@@ -1,4 +1,4 @@
-"""The load generator over real sockets, against servers that answer as they are told."""
+"""The load generator over real sockets, against servers with scripted answers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -35,7 +35,7 @@ async def over_grpc(
 
 
 def stalling(after: int, seconds: float) -> Answer:
-    """Answers nobody for so long, once, from the request of this number on."""
+    """Stalls once, for so many seconds, from the `after`-th request on."""
     gate, count = asyncio.Event(), 0
     gate.set()
 
@@ -50,7 +50,7 @@ def stalling(after: int, seconds: float) -> Answer:
     return answer
 
 
-async def test_answers_carry_what_the_server_says_of_itself() -> None:
+async def test_the_servers_own_figures_are_collected() -> None:
     point, server = await over_grpc(priority=3)
     assert point.outcomes == {"ok": point.requests}
     assert len(server.requests) == point.requests + WARM_UP_REQUESTS
@@ -62,21 +62,21 @@ async def test_answers_carry_what_the_server_says_of_itself() -> None:
     assert point.generator_cpu_ms > 0
 
 
-async def test_each_connection_is_one() -> None:
+async def test_each_connection_is_a_separate_one() -> None:
     _, server = await over_grpc(connections=3)
     assert len(server.peers) == 3
 
 
-async def test_a_stall_is_in_the_latency_of_all_who_were_due_in_it() -> None:
+async def test_a_stall_is_in_the_latency_of_all_requests_due_during_it() -> None:
     point, _ = await over_grpc(stalling(50, 0.3), Load(rate=200, seconds=1, timeout_s=5))
     assert point.outcomes == {"ok": point.requests}
     assert point.requests > 150
-    # 0.3 of 1 s: three tenths of them waited, and two thirds of these 0.1 s or longer.
+    # 0.3 of 1 s: three tenths of the requests waited, two thirds of these for 0.1 s or longer.
     assert point.latency_ms["p90"] > 100
     assert point.latency_ms["p99"] > 200
 
 
-async def test_a_closed_loop_omits_who_would_have_come_in_the_stall() -> None:
+async def test_a_closed_loop_sends_no_requests_during_a_stall() -> None:
     point, _ = await over_grpc(
         stalling(50, 0.3), Load(concurrency=1, seconds=1, timeout_s=5), connections=1
     )
@@ -96,7 +96,7 @@ async def test_a_closed_loop_omits_who_would_have_come_in_the_stall() -> None:
         ("CANCELLED", "", "cancelled_by_server"),
     ],
 )
-async def test_refusals_are_told_apart_and_never_tried_again(
+async def test_refusals_are_counted_by_reason_and_never_retried(
     code: str, reason: str, outcome: str
 ) -> None:
     async def refuse(request: ClassifyRequest, context: Any) -> None:
@@ -110,7 +110,7 @@ async def test_refusals_are_told_apart_and_never_tried_again(
     assert (point.goodput_per_s, point.latency_ms) == (0, {})
 
 
-async def test_who_is_not_answered_by_the_deadline_is_late() -> None:
+async def test_a_request_without_an_answer_by_its_deadline_is_late() -> None:
     remaining: list[float] = []
 
     async def wait(request: ClassifyRequest, context: Any) -> None:
@@ -133,8 +133,8 @@ async def test_cancellations_reach_the_server() -> None:
         grpc_sender(server.address, PHOTOS) as sender,
     ):
         point = await run_point(sender, load)
-        async with asyncio.timeout(5):  # a deadline cancels the call in the server as well
-            # On a slow machine a call may have ended before it was begun there.
+        async with asyncio.timeout(5):  # at its deadline, too, a call is cancelled in the server
+            # On a slow machine a call may end before the server has begun it.
             while server.cancelled < (begun := len(server.requests) - WARM_UP_REQUESTS):
                 await asyncio.sleep(0.005)
     assert begun > point.requests / 2

@@ -1,4 +1,4 @@
-"""`alexnet-load` as people run it, and what its document says."""
+"""`alexnet-load` from the command line, and its JSON document."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ async def test_the_command_measures_saves_draws_and_compares(tmp_path: Path, pho
             run, *ask, "--concurrency", "2", "--seconds", "0.2", "--compare", output
         )
     lines = done.stdout.splitlines()
-    # On a machine that is busy the generator may lag: rows are marked, and it is said why.
+    # On a busy machine the generator may lag: such rows are marked, with a note.
     rows, notes = lines[3:5], [line for line in lines[5:-1] if line.startswith("!")]
     title, empty, header, version = *lines[:3], lines[-1]
     assert len(notes) == sum(row.endswith(" !") for row in rows)
@@ -51,7 +51,7 @@ async def test_the_command_measures_saves_draws_and_compares(tmp_path: Path, pho
     assert plot.read_bytes().startswith(b"\x89PNG")
     changed = r" +goodput [+-]\d+\.\d% +p50 [+-]\d+\.\d% +p99 [+-]"
     for rate, row in zip(("20/s", "40/s"), rows, strict=True):
-        # What was measured while the generator lagged is nothing to compare with.
+        # Points at which the generator lagged are not compared.
         assert bool(re.search(rate + changed, then.stdout)) == (not row.endswith(" !"))
     assert "not measured alike: seconds was 0.5, is 0.2" in other.stdout
     assert "no point in common" in other.stdout
@@ -91,7 +91,7 @@ def test_without_a_server_there_is_one_sentence(photos: Path) -> None:
         (["nothing-here"], "nothing-here does not exist"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_measured(
+def test_wrong_usage_is_reported_before_the_measurement(
     photos: Path, arguments: list[str], complaint: str
 ) -> None:
     done = run(LOAD, photos, *arguments)
@@ -125,7 +125,7 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(
     assert "pip install '.[bench]' in a checkout" in message
 
 
-async def test_a_bar_moves_on_a_terminal(photos: Path) -> None:
+async def test_a_terminal_shows_a_progress_bar(photos: Path) -> None:
     async with serving() as server:
         seen = await asyncio.to_thread(
             on_terminal, LOAD, photos, "--server", server.address, "--rates", "30", "--seconds", "1"

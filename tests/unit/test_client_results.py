@@ -1,4 +1,4 @@
-"""The client's values say what the wire says."""
+"""The client's dataclasses match the messages on the wire."""
 
 import pickle
 from dataclasses import fields
@@ -29,7 +29,7 @@ def test_a_value_has_the_fields_of_its_message(kind: Any, message: Any) -> None:
     assert names == {field.name for field in message.DESCRIPTOR.fields}
 
 
-def test_a_response_is_plain_values() -> None:
+def test_a_response_becomes_dataclasses() -> None:
     response = pb.ClassifyResponse(
         predictions=[pb.Prediction(index=7, synset="n01", label="lynx", probability=0.5)],
         model=pb.ModelVersion(name="alexnet", version="2", build="b"),
@@ -65,7 +65,7 @@ def test_an_error_carries_the_servers_reason_and_advice() -> None:
         alexnet_reason="overloaded",
         grpc_status_details_bin=status.SerializeToString(),
     )
-    error = errors.of_call(failed)
+    error = errors.from_rpc_error(failed)
     assert (error.code, error.message) == ("RESOURCE_EXHAUSTED", "no")
     assert (error.reason, error.retry_after_s) == ("overloaded", 0.25)
 
@@ -77,20 +77,20 @@ def test_an_error_carries_the_servers_reason_and_advice() -> None:
 )
 def test_details_without_advice_are_none(details: bytes) -> None:
     failed = call_failed(grpc.StatusCode.RESOURCE_EXHAUSTED, grpc_status_details_bin=details)
-    assert errors.of_call(failed).retry_after_s is None
+    assert errors.from_rpc_error(failed).retry_after_s is None
 
 
 def test_a_photos_failure_on_a_stream_is_the_same_error() -> None:
-    error = errors.of_failure(
+    error = errors.from_failure(
         pb.Failure(code=8, reason="overloaded", message="no", retry_after_ms=250)
     )
     assert (error.code, error.message) == ("RESOURCE_EXHAUSTED", "no")
     assert (error.reason, error.retry_after_s) == ("overloaded", 0.25)
-    assert errors.of_failure(pb.Failure(code=3)).retry_after_s is None
-    assert errors.of_failure(pb.Failure(code=99)).code == "UNKNOWN"
+    assert errors.from_failure(pb.Failure(code=3)).retry_after_s is None
+    assert errors.from_failure(pb.Failure(code=99)).code == "UNKNOWN"
 
 
-def test_an_error_survives_the_way_to_another_process() -> None:
+def test_an_error_can_be_pickled() -> None:
     error = ClassifyError("NOT_FOUND", "no version 9", "not_found", 1.5, attempts=3)
     copied = pickle.loads(pickle.dumps(error))
     assert vars(copied) == vars(error)

@@ -1,4 +1,4 @@
-"""When the client asks again, and when it does not."""
+"""When the client retries a call, and when it does not."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ import pytest
 
 from clients import retry
 from clients.errors import ClassifyError
-from clients.retry import BURST, MOST_ATTEMPTS, Budget, answered
+from clients.retry import BURST, MAX_ATTEMPTS, Budget, call_with_retries
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that were waited, in no time; without the server's advice, the most there are."""
+    """The waits in seconds, none of which is slept; those without advice at their longest."""
     seconds: list[float] = []
 
     async def sleep(wait_s: float) -> None:
@@ -25,7 +25,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 class Server:
-    """Fails as told, then answers "lynx"."""
+    """Raises the given failures, then answers "lynx"."""
 
     def __init__(self, *failures: ClassifyError, always: ClassifyError | None = None) -> None:
         self._failures: Iterator[ClassifyError] = repeat(always) if always else iter(failures)
@@ -45,50 +45,50 @@ def full(retry_after_s: float | None = 0.5) -> ClassifyError:
 @pytest.mark.parametrize(
     "code", ["CANCELLED", "INVALID_ARGUMENT", "INTERNAL", "NOT_FOUND", "UNKNOWN", "UNIMPLEMENTED"]
 )
-async def test_what_is_not_safe_or_would_not_help_is_never_asked_again(
+async def test_codes_for_which_a_retry_is_unsafe_or_useless_are_never_retried(
     code: str, waits: list[float]
 ) -> None:
     server = Server(always=ClassifyError(code, "", retry_after_s=0.1))
     with pytest.raises(ClassifyError) as caught:
-        await answered(server.ask, 10)
+        await call_with_retries(server.ask, 10)
     assert (caught.value.code, caught.value.attempts, waits) == (code, 1, [])
 
 
 @pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"])
-async def test_a_refusal_is_asked_again_only_when_the_server_says_when(
+async def test_a_refusal_is_retried_only_with_the_servers_advice(
     code: str, waits: list[float]
 ) -> None:
     with pytest.raises(ClassifyError):
-        await answered(Server(ClassifyError(code, "")).ask, 10)
+        await call_with_retries(Server(ClassifyError(code, "")).ask, 10)
     assert waits == []
-    told = Server(ClassifyError(code, "", retry_after_s=0.3), full(0.0))
-    assert await answered(told.ask, 10) == ("lynx", 3)
-    assert waits == [0.3, 0.0], "exactly what the server said"
+    advising = Server(ClassifyError(code, "", retry_after_s=0.3), full(0.0))
+    assert await call_with_retries(advising.ask, 10) == ("lynx", 3)
+    assert waits == [0.3, 0.0], "exactly what the server advised"
 
 
 async def test_without_advice_the_waits_double_up_to_the_longest(waits: list[float]) -> None:
     server = Server(always=ClassifyError("UNAVAILABLE", "no server"))
     with pytest.raises(ClassifyError) as caught:
-        await answered(server.ask, 10)
+        await call_with_retries(server.ask, 10)
     assert waits == [0.2, 0.4, 0.8, 1.6]
-    assert caught.value.attempts == len(server.left_s) == MOST_ATTEMPTS
+    assert caught.value.attempts == len(server.left_s) == MAX_ATTEMPTS
 
 
 async def test_the_jitter_is_full(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
     monkeypatch.setattr(retry, "uniform", lambda low, high: low)
-    await answered(Server(ClassifyError("UNAVAILABLE", "")).ask, 10)
+    await call_with_retries(Server(ClassifyError("UNAVAILABLE", "")).ask, 10)
     assert waits == [0.0]
 
 
-async def test_nobody_waits_past_the_deadline(waits: list[float]) -> None:
+async def test_there_is_no_wait_past_the_deadline(waits: list[float]) -> None:
     with pytest.raises(ClassifyError, match="queue is full"):
-        await answered(Server(full(0.5)).ask, 0.5)
+        await call_with_retries(Server(full(0.5)).ask, 0.5)
     assert waits == []
 
 
-async def test_each_attempt_gets_what_is_left() -> None:
+async def test_each_attempt_gets_the_time_that_is_left() -> None:
     server = Server(full(0.02), full(0.02))
-    assert await answered(server.ask, 1.0) == ("lynx", 3)
+    assert await call_with_retries(server.ask, 1.0) == ("lynx", 3)
     first, second, third = server.left_s
     assert 1.0 >= first >= second + 0.02 >= third + 0.04 > 0
 
@@ -97,10 +97,10 @@ async def test_retries_cannot_multiply_an_overload(waits: list[float]) -> None:
     budget, overloaded = Budget(), Server(always=full())
     for _ in range(2 * BURST):
         with pytest.raises(ClassifyError):
-            await answered(overloaded.ask, 10, budget)
+            await call_with_retries(overloaded.ask, 10, budget)
     assert len(overloaded.left_s) == 2 * BURST + BURST
-    for _ in range(11):
-        await answered(Server().ask, 10, budget)
-    assert await answered(Server(full()).ask, 10, budget) == ("lynx", 2), "successes earn retries"
+    for _ in range(11):  # successes earn retries
+        await call_with_retries(Server().ask, 10, budget)
+    assert await call_with_retries(Server(full()).ask, 10, budget) == ("lynx", 2)
     with pytest.raises(ClassifyError):
-        await answered(Server(full()).ask, 10, budget)
+        await call_with_retries(Server(full()).ask, 10, budget)

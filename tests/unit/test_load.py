@@ -1,4 +1,4 @@
-"""The load generator without a wire: arrivals, what counts as what, lag, the knee."""
+"""The load generator without a network: arrivals, outcomes, lag, the knee."""
 
 import asyncio
 import math
@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from clients.load.arrivals import poisson, punctual_loop
-from clients.load.knee import around_the_knee
-from clients.load.point import Load, Point, Sent, percentiles, point
-from clients.load.report import notes, row
+from clients.load.arrivals import draw_arrivals, punctual_loop
+from clients.load.knee import measure_around_knee
+from clients.load.point import Load, Point, Request, percentiles, summarise
+from clients.load.report import format_notes, format_row
 from clients.load.run import NoAnswerError, run_point
-from clients.load.sender import OK, Reply, Sender, outcome
+from clients.load.sender import OK, Reply, Sender, outcome_of
 from protos.classifier_pb2 import ClassifyResponse, ModelVersion, Timing
 
 
@@ -25,7 +25,7 @@ def body(batch_size: int = 1, version: str = "1", infer_ms: float = 3.0) -> byte
 
 
 class Server:
-    """Answers when its gate is open; a request that waits longer than its timeout is late."""
+    """Answers while its gate is open; a request that waits longer than its timeout is late."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -43,16 +43,16 @@ class Server:
         return Reply(OK, body())
 
 
-def measured(sent: Sequence[Sent], load: Load | None = None) -> Point:
-    return point(load or Load(rate=10, seconds=1, timeout_s=0.5), sent, Server().sender, 0.0)
+def point_of(sent: Sequence[Request], load: Load | None = None) -> Point:
+    return summarise(load or Load(rate=10, seconds=1, timeout_s=0.5), sent, Server().sender, 0.0)
 
 
-def answered(due: float, latency: float, **reply: Any) -> Sent:
-    return Sent(due, due, due + latency, OK, body(**reply))
+def ok(due: float, latency: float, **reply: Any) -> Request:
+    return Request(due, due, due + latency, OK, body(**reply))
 
 
 def test_arrivals_have_exponential_gaps_of_the_right_mean() -> None:
-    times = poisson(100, 200, Random(0))
+    times = draw_arrivals(100, 200, Random(0))
     gaps = [b - a for a, b in zip([0.0, *times], times, strict=False)]
     assert len(times) == pytest.approx(20_000, abs=4 * math.sqrt(20_000))
     assert mean(gaps) == pytest.approx(0.01, rel=0.03)
@@ -63,8 +63,8 @@ def test_arrivals_have_exponential_gaps_of_the_right_mean() -> None:
 
 
 def test_the_seed_decides_the_arrivals() -> None:
-    assert poisson(50, 5, Random(1)) == poisson(50, 5, Random(1))
-    assert poisson(50, 5, Random(1)) != poisson(50, 5, Random(2))
+    assert draw_arrivals(50, 5, Random(1)) == draw_arrivals(50, 5, Random(1))
+    assert draw_arrivals(50, 5, Random(1)) != draw_arrivals(50, 5, Random(2))
 
 
 @pytest.mark.skipif("sys.platform != 'linux'", reason="other loops wake up on time by themselves")
@@ -100,14 +100,14 @@ def test_percentiles_are_measured_values() -> None:
     ],
 )
 def test_an_outcome_has_one_name_on_all_protocols(reason: str, name: str) -> None:
-    assert outcome(reason) == name
+    assert outcome_of(reason) == name
 
 
-def test_goodput_is_what_was_answered_in_time_and_while_the_load_was_on() -> None:
-    in_time, after_the_deadline = answered(0.1, 0.2), answered(0.2, 0.6)
-    after_the_end = answered(0.9, 0.3)
-    refused = Sent(0.5, 0.5, 0.51, "would_miss_deadline", b"")
-    p = measured([in_time, after_the_deadline, after_the_end, refused])
+def test_goodput_counts_answers_before_the_deadline_and_the_end_of_the_run() -> None:
+    in_time, after_the_deadline = ok(0.1, 0.2), ok(0.2, 0.6)
+    after_the_end = ok(0.9, 0.3)
+    refused = Request(0.5, 0.5, 0.51, "would_miss_deadline", b"")
+    p = point_of([in_time, after_the_deadline, after_the_end, refused])
     assert p.goodput_per_s == 1
     assert p.offered_per_s == p.requests == 4
     assert p.outcomes == {"ok": 2, "late": 1, "would_miss_deadline": 1}
@@ -117,7 +117,7 @@ def test_goodput_is_what_was_answered_in_time_and_while_the_load_was_on() -> Non
 
 
 def test_the_servers_own_times_stand_beside_the_latency() -> None:
-    p = measured([answered(0, 0.012, infer_ms=4, version="a"), answered(0, 0.020, version="b")])
+    p = point_of([ok(0, 0.012, infer_ms=4, version="a"), ok(0, 0.020, version="b")])
     assert [p.server_ms[stage]["max"] for stage in ("decode", "queue", "infer", "total")] == [
         2, 1, 4, 7
     ]  # fmt: skip
@@ -126,24 +126,24 @@ def test_the_servers_own_times_stand_beside_the_latency() -> None:
     assert p.versions == {"a": 1, "b": 1}
 
 
-def test_a_batch_counts_once_however_many_photos_tell_of_it() -> None:
-    alone, three = [answered(0, 0.1)], [answered(0, 0.1, batch_size=3)] * 3
-    assert measured([*alone, *three]).batch_size == 2  # two runs, four photos
-    assert measured([]).batch_size is None
+def test_a_batch_counts_once_however_many_answers_report_it() -> None:
+    alone, three = [ok(0, 0.1)], [ok(0, 0.1, batch_size=3)] * 3
+    assert point_of([*alone, *three]).batch_size == 2  # two runs, four photos
+    assert point_of([]).batch_size is None
 
 
 def test_latency_counts_from_the_moment_a_request_was_due() -> None:
-    p = measured([Sent(0.1, 0.13, 0.14, OK, body())])
+    p = point_of([Request(0.1, 0.13, 0.14, OK, body())])
     assert p.latency_ms["p50"] == pytest.approx(40)
     assert p.lag_ms["p50"] == pytest.approx(30)
     assert "late" in p.problem
 
 
 def test_lag_may_be_a_small_part_of_the_latency() -> None:
-    assert not measured([Sent(0.1, 0.13, 0.5, OK, body())]).problem
+    assert not point_of([Request(0.1, 0.13, 0.5, OK, body())]).problem
 
 
-async def test_a_generator_that_is_held_up_says_so() -> None:
+async def test_a_generator_that_lags_is_reported_as_a_problem() -> None:
     server = Server()
 
     async def blocks(photo: int, timeout_s: float) -> Reply:
@@ -157,11 +157,11 @@ async def test_a_generator_that_is_held_up_says_so() -> None:
     assert p.lag_ms["max"] > 50
     assert p.latency_ms["max"] > 50, "the lag is not taken off the latency"
     assert "generator" in p.problem
-    assert row(p).endswith("!")
-    assert next(iter(notes([p]))).startswith("! 200/s: the generator itself was late")
+    assert format_row(p).endswith("!")
+    assert next(iter(format_notes([p]))).startswith("! 200/s: the generator itself was late")
 
 
-async def test_no_more_are_in_flight_than_allowed_and_what_is_not_sent_is_counted() -> None:
+async def test_requests_in_flight_are_limited_and_those_not_sent_are_counted() -> None:
     server = Server()
     load = Load(rate=200, seconds=0.3, timeout_s=5, max_in_flight=4)
     run = asyncio.create_task(run_point(server.sender, load))
@@ -178,7 +178,7 @@ async def test_no_more_are_in_flight_than_allowed_and_what_is_not_sent_is_counte
     assert "not sent" in p.problem
 
 
-async def test_all_are_cancelled_when_asked_and_nothing_waits_for_their_answers() -> None:
+async def test_cancelled_requests_are_not_waited_for() -> None:
     server = Server()
     run = asyncio.create_task(
         run_point(server.sender, Load(rate=100, seconds=0.3, timeout_s=0.2, cancel=1))
@@ -222,10 +222,10 @@ async def test_a_closed_loop_has_as_many_in_flight_as_clients() -> None:
     p = await run_point(sender, Load(concurrency=3, seconds=0.1))
     assert most == 3
     assert p.requests > 10
-    assert row(p).split()[0] == "3"
+    assert format_row(p).split()[0] == "3"
 
 
-async def test_no_answer_to_the_first_photos_ends_it() -> None:
+async def test_a_failed_warm_up_ends_the_run() -> None:
     async def send(photo: int, timeout_s: float) -> Reply:
         return Reply("unavailable" if photo else "not_ready")
 
@@ -233,23 +233,23 @@ async def test_no_answer_to_the_first_photos_ends_it() -> None:
         await run_point(Sender(2, 2, send, ClassifyResponse.FromString), Load(rate=1))
 
 
-async def test_the_knee_is_measured_from_both_sides() -> None:
+async def test_rates_below_and_above_the_knee_are_measured() -> None:
     rates: list[float] = []
 
     async def goodput_at(rate: float) -> float:
         rates.append(rate)
         return min(rate, 230.0)
 
-    await around_the_knee(goodput_at)
+    await measure_around_knee(goodput_at)
     assert rates == [25, 50, 100, 200, 400, 800, 160, 200, 230, 280, 320]
 
 
-async def test_a_server_that_answers_nothing_in_time_has_no_knee() -> None:
+async def test_without_goodput_at_the_first_rate_the_search_ends() -> None:
     rates: list[float] = []
 
     async def goodput_at(rate: float) -> float:
         rates.append(rate)
         return 0.0
 
-    await around_the_knee(goodput_at)
+    await measure_around_knee(goodput_at)
     assert rates == [25]
