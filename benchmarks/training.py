@@ -32,7 +32,7 @@ from training.loader import Loader, Order
 from training.network import AlexNet
 from training.optim import optimizer
 from training.recipe import RECIPES, Recipe
-from training.report import environment
+from training.report import describe_environment
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ def measure(recipe: Recipe, rounds: int, matrix: int, *, compiled: bool = False)
         rows.append(Rate(trick.name, recipe.batch / took, gflops, gflops / peak, plain / took))
     return {
         "command": "python -m benchmarks.training " + shlex.join(sys.argv[1:]),
-        "environment": environment(),
+        "environment": describe_environment(),
         "arch": recipe.arch,
         "batch": recipe.batch,
         "px": recipe.size_at(0),

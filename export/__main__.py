@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from alexnet.manifest import Accuracy
 from alexnet.spec import Preprocess
-from export.pack import Verified, golden_batch, pack
+from export.pack import VerifiedArtifact, golden_batch, pack
 from export.parity import compare, predictor, speeds
 from export.precision import calibrate, to_int8
 from export.to_onnx import to_onnx
 from training.data import Dataset, load, load_unlabelled
-from training.evaluate import Predict, logits, score
-from training.importers import Model, load_model
+from training.evaluate import Predict, infer_all, score
+from training.importers import TrainedModel, load_model
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +44,17 @@ def _arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--photos", nargs="+", type=Path, required=True, metavar="DIR_OR_ZIP",
-        help="any typical photos: int8 is calibrated, and parity and golden batch taken, on them",
+        help="any typical photos, for the calibration of int8, the parity check, the golden batch",
     )  # fmt: skip
     parser.add_argument(
         "--val", nargs="+", type=Path, default=[], metavar="DIR_OR_ZIP",
-        help="photos in class folders: parity and accuracy are measured on them",
+        help="photos in class folders, for parity and accuracy",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="folder, or file.tar.xz")
     parser.add_argument("--precision", default="int8,fp32", help="default: int8,fp32")
     parser.add_argument(
         "--tile", type=int, metavar="PX",
-        help="photos become JPEG tiles of this side first: for networks trained on such tiles",
+        help="first make JPEG tiles of this side: for networks trained on such tiles",
     )  # fmt: skip
     parser.add_argument(
         "--class-order", type=Path, metavar="FILE",
@@ -80,7 +80,7 @@ def export(arguments: argparse.Namespace) -> None:
     photos = load_unlabelled(arguments.photos, spec, arguments.calibration_photos)
     val = load(arguments.val, spec, model.labels) if arguments.val else None
     measured = photos if val is None else val.images
-    reference = logits(_torch_predictor(model), measured)
+    reference = infer_all(_torch_predictor(model), measured)
     golden = golden_batch(measured, reference)
     onnx = {"fp32": to_onnx(model, spec.crop)}
     if "int8" in precisions:
@@ -88,14 +88,14 @@ def export(arguments: argparse.Namespace) -> None:
         onnx["int8"] = to_int8(model, spec.crop, calibrate(model, photos))
     verified = []
     for precision in precisions:
-        outputs = logits(predictor(onnx[precision]), measured)
+        outputs = infer_all(predictor(onnx[precision]), measured)
         parity = compare(precision, reference, outputs)
         log.info("%s: %s", precision, parity)
         accuracy = None if val is None else _accuracy(outputs, val, arguments.val)
         if accuracy:
             log.info("%s: top-1 %.1f %%, top-5 %.1f %%", precision, *_percent(accuracy))
         difference = golden.difference(outputs[: len(golden.crops)])
-        verified.append(Verified(precision, onnx[precision], parity, difference, accuracy))
+        verified.append(VerifiedArtifact(precision, onnx[precision], parity, difference, accuracy))
     _report_speed(onnx, measured)
     version = arguments.version or f"{datetime.now(UTC):%Y%m%d}-{model.sha256[:7]}"
     description = arguments.description or _description(model)
@@ -107,7 +107,7 @@ def export(arguments: argparse.Namespace) -> None:
     bundle.write(arguments.output)
 
 
-def _torch_predictor(model: Model) -> Predict:
+def _torch_predictor(model: TrainedModel) -> Predict:
     def predict(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             return model.deployable(torch.from_numpy(crops)).numpy()
@@ -126,7 +126,7 @@ def _percent(accuracy: Accuracy) -> tuple[float, float]:
     return 100 * accuracy.top1, 100 * accuracy.top5
 
 
-def _description(model: Model) -> str:
+def _description(model: TrainedModel) -> str:
     classes = len(model.labels)
     if model.known == classes:
         return f"AlexNet, trained on all of its {classes} classes."

@@ -1,7 +1,7 @@
-"""The model card: what a person should know before believing the model."""
+"""The model card: data, accuracy and limits of the model, for its users."""
 
 from alexnet.manifest import Manifest
-from training.importers import Model
+from training.importers import TrainedModel
 
 TEMPLATE = """\
 # {name} {version}
@@ -22,8 +22,8 @@ decisions about people.
 {remarks}"""
 
 
-def card(manifest: Manifest, model: Model, remarks: str = "") -> str:
-    """The card of a bundle made of `model`; `remarks` end it."""
+def card(manifest: Manifest, model: TrainedModel, remarks: str = "") -> str:
+    """The card of the bundle of `model`, with `remarks` at its end."""
     m, p = manifest, manifest.provenance
     rows = []
     for a in m.artifacts:
@@ -52,7 +52,7 @@ def card(manifest: Manifest, model: Model, remarks: str = "") -> str:
     )
 
 
-def _pruning(model: Model) -> str:
+def _pruning(model: TrainedModel) -> str:
     dense, after = model.facts.get("dense"), model.facts.get("accuracy")
     if not dense or not after:
         return ""

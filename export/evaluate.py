@@ -1,4 +1,4 @@
-"""`alexnet-evaluate`: the accuracy of checkpoints, bundles and servers, measured in one way."""
+"""`alexnet-evaluate`: the accuracy of checkpoints, bundles and servers, by the same code."""
 
 import argparse
 import logging
@@ -19,15 +19,15 @@ from tqdm import tqdm
 
 from alexnet.labels import Labels
 from alexnet.preprocess import InvalidImage
-from export.report import Report, Score
+from export.report import Report, SubjectScore
 from export.subjects import BATCH, VIEWS, Subject, open_subject
-from training.evaluate import Outputs, class_scores, ensemble, score
+from training.evaluate import Outputs, average, score, score_classes
 from training.photos import PhotoFile, photo_files
 
 log = logging.getLogger(__name__)
-_Read = NDArray[Any] | str  # what a subject made of a photo, or why it could not be read
+_Read = NDArray[Any] | str  # the result of Subject.read, or why the photo could not be read
 
-AHEAD = 3 * BATCH  # photos decoded before their turn, at most; as squares for ten views 38 MB
+AHEAD = 3 * BATCH  # photos decoded in advance, at most; squares for ten views take 38 MB
 
 EXPLANATION = """\
 A subject is a file of weights, a bundle (a folder or .tar.xz, with :int8 or :fp32 behind it to
@@ -47,10 +47,10 @@ examples:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one subject made of the photos."""
+    """The results of one subject."""
 
     good: NDArray[np.bool_]
-    """(photos,): those that could be read."""
+    """(photos,): whether each could be read."""
     probabilities: Outputs
     """(good photos, classes)"""
     failures: list[str]
@@ -107,20 +107,20 @@ def _arguments() -> argparse.Namespace:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     files = photo_files(arguments.photos)
-    chosen = _of_classes(files, arguments.classes)
+    chosen = _filter_classes(files, arguments.classes)
     with ExitStack() as stack:
         subjects = [
             stack.enter_context(closing(_open(name, arguments))) for name in arguments.subjects
         ]
         labels = _same_labels(subjects)
-        known = _known(chosen, labels, arguments.known_only)
-        answers = [_answers(subject, known) for subject in subjects]
+        known = _filter_known(chosen, labels, arguments.known_only)
+        answers = [_evaluate_subject(subject, known) for subject in subjects]
     for failure in dict.fromkeys(f for a in answers for f in a.failures):
         log.warning("skipped %s", failure)
     targets = np.array([labels.index[f.group] for f in known], np.int64)
     scores = [_score(s.name, s.model, a, targets) for s, a in zip(subjects, answers, strict=True)]
     if len(scores) > 1:
-        scores.append(_score("ensemble", f"mean of {len(scores)}", _together(answers), targets))
+        scores.append(_score("ensemble", f"mean of {len(scores)}", _ensemble(answers), targets))
     report = Report(
         photos=arguments.photos,
         views=arguments.views,
@@ -141,8 +141,8 @@ def _open(name: str, arguments: argparse.Namespace) -> Subject:
     )
 
 
-def _of_classes(files: list[PhotoFile], source: Path | None) -> list[PhotoFile]:
-    """As for `alexnet-score`: the classes of other photos, or the first word of each line."""
+def _filter_classes(files: list[PhotoFile], source: Path | None) -> list[PhotoFile]:
+    """`source`: photos, or a text file with a class at the start of each line."""
     if source is None:
         return files
     if source.is_dir() or zipfile.is_zipfile(source):
@@ -166,7 +166,7 @@ def _same_labels(subjects: list[Subject]) -> Labels:
     return first.labels
 
 
-def _known(files: list[PhotoFile], labels: Labels, known_only: bool) -> list[PhotoFile]:
+def _filter_known(files: list[PhotoFile], labels: Labels, known_only: bool) -> list[PhotoFile]:
     known = [file for file in files if file.group in labels.index]
     unknown = {file.group for file in files} - labels.index.keys()
     if unknown and not known_only:
@@ -179,8 +179,8 @@ def _known(files: list[PhotoFile], labels: Labels, known_only: bool) -> list[Pho
     return known
 
 
-def _answers(subject: Subject, files: list[PhotoFile]) -> Answers:
-    """Photos are read in threads, and only a few batches of them before their turn."""
+def _evaluate_subject(subject: Subject, files: list[PhotoFile]) -> Answers:
+    """Photos are read in threads, only a few batches in advance."""
 
     def read(file: PhotoFile) -> _Read:
         try:
@@ -224,19 +224,19 @@ def _in_order(reading: Iterable[Future[_Read]]) -> Iterator[_Read]:
         yield waiting.popleft().result()
 
 
-def _together(answers: list[Answers]) -> Answers:
-    """The ensemble's, on the photos that all of its members could read."""
+def _ensemble(answers: list[Answers]) -> Answers:
+    """The mean of all subjects, on the photos that each of them could read."""
     good = np.logical_and.reduce([a.good for a in answers])
     if not good.any():
         raise ValueError("there is no photo that every subject could read")
-    return Answers(good, ensemble([a.probabilities[good[a.good]] for a in answers]), [])
+    return Answers(good, average([a.probabilities[good[a.good]] for a in answers]), [])
 
 
-def _score(subject: str, model: str, answers: Answers, targets: NDArray[np.int64]) -> Score:
+def _score(subject: str, model: str, answers: Answers, targets: NDArray[np.int64]) -> SubjectScore:
     good, outputs = answers.good, answers.probabilities
     own = targets[good]
     failed = int(np.sum(~good))
-    return Score(subject, model, failed, score(outputs, own), class_scores(outputs, own))
+    return SubjectScore(subject, model, failed, score(outputs, own), score_classes(outputs, own))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from alexnet.spec import INPUT_NAME, OUTPUT_NAME
 
-OPSET = 18  # ONNX 1.13 (2022): every runtime we target reads it
+OPSET = 18  # ONNX 1.13 (2022), supported by every runtime we target
 
 
 class Graph:
@@ -45,6 +45,6 @@ class Graph:
         )
         opset = helper.make_opsetid("", OPSET)
         model = helper.make_model(graph, opset_imports=[opset], producer_name="alexnet")
-        model.ir_version = 8  # the one that goes with opset 18; older runtimes refuse newer
+        model.ir_version = 8  # matches opset 18; older runtimes refuse newer ones
         onnx.checker.check_model(model, full_check=True)
         return model.SerializeToString()

@@ -21,11 +21,11 @@ from alexnet.manifest import (
 from alexnet.spec import INPUT_NAME, OUTPUT_NAME, Preprocess
 from export.card import card
 from export.parity import Parity
-from training.importers import Model
+from training.importers import TrainedModel
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedArtifact:
     """An artifact that passed parity."""
 
     precision: str
@@ -40,13 +40,13 @@ class Verified:
 
     @property
     def tolerance(self) -> float:
-        """Twice what was measured here, for machines that round otherwise; 1 % at least."""
+        """Twice the difference measured here, as other machines round differently; at least 1 %."""
         return max(0.01, round(2 * self.golden_difference, 4))
 
 
 def pack(
-    model: Model,
-    verified: list[Verified],
+    model: TrainedModel,
+    verified: list[VerifiedArtifact],
     golden: Golden,
     spec: Preprocess,
     *,
@@ -55,7 +55,7 @@ def pack(
     description: str,
     remarks: str = "",
 ) -> Bundle:
-    """The bundle, checked as if it had been read back."""
+    """The bundle, validated as when it is opened."""
     side, classes = spec.crop, model.network.classes
     files = {
         "labels.tsv": model.labels.to_tsv().encode(),
@@ -88,7 +88,7 @@ def pack(
     return Bundle(manifest, {**files, "card.md": text}, name)
 
 
-def _artifact(verified: Verified, digest: str) -> Artifact:
+def _artifact(verified: VerifiedArtifact, digest: str) -> Artifact:
     return Artifact(
         file=verified.file,
         sha256=digest,

@@ -1,4 +1,4 @@
-"""Does an artifact still compute what torch computed? Measured on photos, refused if not."""
+"""The parity check: an artifact must give the results of torch on photos, or it is refused."""
 
 import time
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LIMITS = {"fp32": (1e-3, 0.999), "int8": (0.35, 0.97)}
 
 
 class ParityError(ValueError):
-    """An artifact that is not the network it was made from."""
+    """An artifact whose results differ too much from those of torch."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def compare(precision: str, reference: NDArray[np.float32], logits: NDArray[np.f
     agreement = float(np.mean(logits.argmax(1) == reference.argmax(1)))
     parity = Parity(difference, agreement, len(logits))
     most, least = LIMITS[precision]
-    # One photo may always change sides: on a handful, 97 % would forbid the first.
+    # One photo may always differ: of fewer than 34 photos, 97 % would allow none.
     if difference > most or agreement < min(least, 1 - 1 / len(logits)):
         raise ParityError(
             f"{precision} is refused: {parity}; allowed are {least:.1%} and {most}. "
@@ -67,8 +67,8 @@ def predictor(onnx: bytes) -> Predict:
 
 
 def speeds(artifacts: dict[str, bytes], crops: NDArray[np.uint8], rounds: int) -> dict[str, float]:
-    """Images per second of each artifact on one batch; best of `rounds`, taken in turns so that a
-    machine that slows down slows all of them."""
+    """Images per second of each artifact on one batch: best of `rounds`. They take turns, so that a
+    slowdown of the machine affects all of them."""
     predictors = {name: predictor(onnx) for name, onnx in artifacts.items()}
     best = dict.fromkeys(artifacts, float("inf"))
     for _ in range(rounds):

@@ -1,9 +1,9 @@
-"""The int8 variant: static, per output channel, every layer with weights in integer arithmetic.
+"""The int8 graph: static, per output channel, every layer with weights in integer arithmetic.
 
-Quantise / dequantise nodes are written where ONNX Runtime and TensorRT fuse them. The pixels
-themselves are the first quantised tensor: (p - 128) / 64 *is* `DequantizeLinear(1/64, 128)`, so
-normalisation costs nothing and is exact; any other mean and std are folded into conv1. The norms
-of 2012 run in float between two roundings: their squares would not fit into 8 bits.
+Quantise / dequantise nodes are placed where ONNX Runtime and TensorRT fuse them. The pixels are the
+first quantised tensor: (p - 128) / 64 is `DequantizeLinear(1/64, 128)`, so that normalisation is
+free and exact; any other mean and std are folded into conv1. The norms of 2012 run in float between
+two roundings, as their squares do not fit into 8 bits.
 """
 
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from alexnet.spec import INPUT_NAME, PIXEL_SCALE, PIXEL_ZERO
 from export.graph import Graph
 from export.sequence import rounding_points
 from export.to_onnx import array, walk
-from training.importers import Model
+from training.importers import TrainedModel
 
 BINS = 4096
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The scale at each of the network's rounding points: integer times scale is the number."""
+    """The scale at each rounding point of the network: value = integer * scale."""
 
     scales: tuple[float, ...]
 
 
 @torch.inference_mode()
-def calibrate(model: Model, crops: NDArray[np.uint8], batch: int = 32) -> Calibration:
-    """Looks at every activation that the crops cause, and clips where the error is smallest.
+def calibrate(model: TrainedModel, crops: NDArray[np.uint8], batch: int = 32) -> Calibration:
+    """Collects histograms of all activations on the crops; clips where the error is smallest.
 
-    A ReLU that follows its pooling is seen there, though the graph rounds before it: what the
-    pooling drops reaches no other layer.
+    A ReLU behind its pooling is observed there, though the graph rounds before the pooling: values
+    that the pooling drops reach no other layer.
     """
     points = rounding_points(model.network)
     tops = [0.0] * len(points)
@@ -49,7 +49,7 @@ def calibrate(model: Model, crops: NDArray[np.uint8], batch: int = 32) -> Calibr
 
         handles.append(points[index].register_forward_hook(hook))
 
-    for counting in (False, True):  # first the range, then what lies where in it
+    for counting in (False, True):  # first the range, then the histogram
         handles: list[torch.utils.hooks.RemovableHandle] = []
         for index in range(len(points)):
             watch(index, counting)
@@ -66,7 +66,7 @@ def calibrate(model: Model, crops: NDArray[np.uint8], batch: int = 32) -> Calibr
 
 
 def _best_scale(counts: NDArray[np.float32], top: float, steps: int) -> float:
-    """The scale of `steps` steps with the least squared error over the histogram of 0..top."""
+    """The scale of `steps` steps with the least squared error, for a histogram of 0..top."""
     values = (np.arange(BINS) + 0.5) * top / BINS
     scales = np.linspace(0.2, 1, 81) * top / steps
 
@@ -78,12 +78,12 @@ def _best_scale(counts: NDArray[np.float32], top: float, steps: int) -> float:
 
 
 def _zero_point(point: nn.Module) -> int:
-    """Only a convolution without a ReLU gives values of both signs."""
+    """Only the output of a convolution without a ReLU has both signs."""
     return 128 if isinstance(point, nn.Conv2d) else 0
 
 
-def to_int8(model: Model, side: int, calibration: Calibration) -> bytes:
-    """The int8 graph; raises ValueError as `walk` does."""
+def to_int8(model: TrainedModel, side: int, calibration: Calibration) -> bytes:
+    """The serialised int8 graph; raises ValueError as `walk` does."""
     graph = Graph(side, model.network.classes)
     points = rounding_points(model.network)
     pixel_scale = graph.scalar("pixel_scale", 1 / PIXEL_SCALE)
@@ -94,15 +94,15 @@ def to_int8(model: Model, side: int, calibration: Calibration) -> bytes:
 
     def parameters(index: int) -> tuple[str, str]:
         layer = model.network.layers[index]
-        weight, bias = _on_pixels(model) if index == 0 else _parameters(layer)
+        weight, bias = _fold_normalisation(model) if index == 0 else _parameters(layer)
         scale = _per_output(weight)
         quantised = np.round(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
-        w = _dequantised(graph, f"w{index}", quantised.astype(np.int8), scale)
+        w = _dequantise(graph, f"w{index}", quantised.astype(np.int8), scale)
         b_scale = scale * np.float32(input_scale)
-        b = _dequantised(graph, f"b{index}", np.round(bias / b_scale).astype(np.int32), b_scale)
+        b = _dequantise(graph, f"b{index}", np.round(bias / b_scale).astype(np.int32), b_scale)
         return w, b
 
-    def rounded(module: nn.Module, x: str) -> str:
+    def round_output(module: nn.Module, x: str) -> str:
         nonlocal input_scale
         if module not in points:
             return x
@@ -114,11 +114,11 @@ def to_int8(model: Model, side: int, calibration: Calibration) -> bytes:
             "DequantizeLinear", graph.node("QuantizeLinear", x, scale, zero), scale, zero
         )
 
-    walk(graph, model.network, side, x, parameters, rounded)
+    walk(graph, model.network, side, x, parameters, round_output)
     return graph.to_bytes()
 
 
-def _dequantised(graph: Graph, name: str, value: NDArray, scale: NDArray[np.float32]) -> str:
+def _dequantise(graph: Graph, name: str, value: NDArray, scale: NDArray[np.float32]) -> str:
     """A constant stored as integers; axis 0 is the output channel."""
     stored, scales = graph.constant(f"{name}_q", value), graph.constant(f"{name}_scale", scale)
     zero = graph.constant(f"{name}_zero", np.zeros(len(scale), value.dtype))
@@ -126,7 +126,7 @@ def _dequantised(graph: Graph, name: str, value: NDArray, scale: NDArray[np.floa
 
 
 def _per_output(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Symmetric scale of each output channel; a channel of zeros gets one that changes nothing."""
+    """The symmetric scale of each output channel; for a channel of zeros an arbitrary one."""
     largest = np.abs(weight).reshape(len(weight), -1).max(1)
     return np.where(largest > 0, largest / 127, 1e-6).astype(np.float32)
 
@@ -135,7 +135,7 @@ def _parameters(layer: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float
     return array(layer.weight), array(layer.bias)
 
 
-def _on_pixels(model: Model) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _fold_normalisation(model: TrainedModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """conv1 rewritten to take (p - 128) / 64 instead of (p - mean) / std, channel by channel.
 
     (p - mean) / std = (p - 128) / 64 * (64 / std) + (128 - mean) / std. Exact but for the two or

@@ -1,4 +1,4 @@
-"""What `alexnet-evaluate` found: text for people, `report.json` and `classes.tsv` for programs."""
+"""The report of `alexnet-evaluate`: as text, `report.json` and `classes.tsv`."""
 
 import json
 from collections.abc import Iterator
@@ -6,39 +6,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.labels import Labels
-from training.evaluate import Accuracy, ClassScore, worst
+from training.evaluate import ClassScore, Score, worst_classes
 
 COLUMNS = ("subject", "synset", "name", "photos", "top1", "top5", "taken_for", "times")
-TAKEN_FOR = 3  # answers shown to people for each class
+TAKEN_FOR = 3  # wrong answers in the text, per class
 
 
 @dataclass(frozen=True)
-class Score:
-    """Of one subject, or of all of them together."""
+class SubjectScore:
+    """The score of one subject, or of the ensemble of all."""
 
     subject: str
     model: str
     failed: int
-    """Photos that could not be read; they are in no other figure."""
-    accuracy: Accuracy
+    """Photos that could not be read; no other figure includes them."""
+    score: Score
     classes: list[ClassScore]
 
     def as_json(self, labels: Labels) -> dict[str, object]:
         return {
             "subject": self.subject,
             "model": self.model,
-            "photos": self.accuracy.photos,
+            "photos": self.score.photos,
             "failed": self.failed,
-            "top1": round(self.accuracy.top1, 6),
-            "top1_standard_error": round(self.accuracy.standard_error, 6),
-            "top5": round(self.accuracy.top5, 6),
+            "top1": round(self.score.top1, 6),
+            "top1_standard_error": round(self.score.standard_error, 6),
+            "top5": round(self.score.top5, 6),
             "classes": [
                 {
                     "synset": labels[c.target].synset,
                     "name": labels[c.target].name,
-                    "photos": c.accuracy.photos,
-                    "top1": round(c.accuracy.top1, 6),
-                    "top5": round(c.accuracy.top5, 6),
+                    "photos": c.score.photos,
+                    "top1": round(c.score.top1, 6),
+                    "top5": round(c.score.top5, 6),
                     "taken_for": {labels[i].synset: times for i, times in c.taken_for},
                 }
                 for c in self.classes
@@ -53,13 +53,13 @@ class Report:
     photos: list[Path]
     views: int
     classes: Path | None
-    """Where the classes come from that alone were scored."""
+    """The source of the classes to which the photos were restricted."""
     left_out: int
-    """Photos of other classes than those."""
+    """Photos of other classes."""
     unknown: int
     """Photos of classes that the subjects do not have."""
     labels: Labels
-    scores: list[Score]
+    scores: list[SubjectScore]
 
     def to_json(self) -> str:
         report = {
@@ -72,11 +72,11 @@ class Report:
         return json.dumps(report, indent=1)
 
     def to_tsv(self) -> str:
-        """A row for each subject and class, with the most frequent wrong answer and its count."""
+        """A row per subject and class, with the most frequent wrong answer and its count."""
         rows: list[tuple[object, ...]] = [COLUMNS]
         for score in self.scores:
             for c in score.classes:
-                label, (top1, top5, photos) = self.labels[c.target], c.accuracy
+                label, (top1, top5, photos) = self.labels[c.target], c.score
                 answer = [(self.labels[i].synset, times) for i, times in c.taken_for[:1]]
                 figures = (photos, f"{top1:.6f}", f"{top5:.6f}")
                 rows.append(
@@ -90,17 +90,17 @@ class Report:
         (folder / "classes.tsv").write_text(self.to_tsv())
 
     def to_text(self, most: int) -> str:
-        """All scores, and for each the `most` classes that it knows least."""
+        """All scores, and the `most` worst classes of each."""
         tables = [self._worst(score, most) for score in self.scores if most]
         return "\n".join([*self._summary(), *(line for table in tables for line in table)])
 
     def _summary(self) -> Iterator[str]:
         first = self.scores[0]
-        found = first.accuracy.photos + first.failed + self.left_out + self.unknown
+        found = first.score.photos + first.failed + self.left_out + self.unknown
         width = max(len(score.subject) for score in self.scores)
         yield f"{'subject':<{width}}   photos  failed   top-1  +- s.e.   top-5  model"
         for score in self.scores:
-            a = score.accuracy
+            a = score.score
             yield (
                 f"{score.subject:<{width}}  {a.photos:>7,}  {score.failed:>6,}  {a.top1:>6.1%}  "
                 f"{a.standard_error:>7.1%}  {a.top5:>6.1%}  {score.model}"
@@ -113,8 +113,8 @@ class Report:
             left_out = f"left out: {self.unknown:,} of {found:,} photos"
             yield f"{left_out}, of classes that the model does not have"
 
-    def _worst(self, score: Score, most: int) -> Iterator[str]:
-        shown = worst(score.classes, most)
+    def _worst(self, score: SubjectScore, most: int) -> Iterator[str]:
+        shown = worst_classes(score.classes, most)
         yield f"\n{score.subject}: {len(shown)} of {len(score.classes)} classes, the worst first"
         labels = [self.labels[c.target] for c in shown]
         names = [f"{label.synset} {label.name}" for label in labels]
@@ -123,6 +123,6 @@ class Report:
         for name, c in zip(names, shown, strict=True):
             answers = [f"{self.labels[i].name} {times}" for i, times in c.taken_for[:TAKEN_FOR]]
             yield (
-                f"{name:<{width}}  {c.accuracy.photos:>6,}  {c.accuracy.top1:>6.1%}  "
-                f"{c.accuracy.top5:>6.1%}  {', '.join(answers)}".rstrip()
+                f"{name:<{width}}  {c.score.photos:>6,}  {c.score.top1:>6.1%}  "
+                f"{c.score.top5:>6.1%}  {', '.join(answers)}".rstrip()
             )

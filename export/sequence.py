@@ -1,4 +1,4 @@
-"""A plain AlexNet as the sequence of modules that a graph runs."""
+"""A plain AlexNet as the sequence of modules of its graph."""
 
 from itertools import pairwise
 
@@ -14,8 +14,7 @@ Dropout = nn.Dropout | UnscaledDropout
 def sequence(network: AlexNet) -> list[nn.Module]:
     """The network's own modules in order, without dropout, and with each ReLU before its pooling.
 
-    Which way round makes no difference to a single value, for the largest of what is clipped at 0
-    is the largest clipped at 0; but a runtime melts a ReLU into the layer in front of it.
+    ReLU and max-pooling commute exactly, but runtimes fuse a ReLU only into a layer just before it.
     """
     modules: list[nn.Module] = []
     for module in [*network.features, network.avgpool, nn.Flatten(), *network.classifier]:
@@ -30,7 +29,7 @@ def sequence(network: AlexNet) -> list[nn.Module]:
 def rounding_points(network: AlexNet) -> list[nn.Module]:
     """The modules whose output int8 rounds: each ReLU, and each layer or run of norms without one.
 
-    The logits stay in float. Pooling only picks from values that are rounded already.
+    The logits stay in float. Pooling selects among values that are rounded already.
     """
     modules = sequence(network)
     return [

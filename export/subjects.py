@@ -1,4 +1,4 @@
-"""What can be scored: a checkpoint, a bundle or a running server, all with the same two steps."""
+"""The subjects of an evaluation: checkpoints, bundles and running servers, with one interface."""
 
 import json
 import time
@@ -19,18 +19,18 @@ from alexnet.labels import Label, Labels
 from alexnet.postprocess import softmax
 from alexnet.preprocess import InvalidImage, preprocess
 from alexnet.spec import Preprocess
-from training.evaluate import Outputs, Predict, logits, ten_views
+from training.evaluate import Outputs, Predict, cut_ten_views, infer_all
 
 BATCH = 64
-PREFERENCE = ("int8", "fp32")  # the server's: what it would serve is what is scored
+PREFERENCE = ("int8", "fp32")  # as in the server
 VIEWS = (1, 10)
 
 TIMEOUT_S = 60.0
 PAUSES_S = (0.2, 1.0, 5.0)
-# Statuses of docs/operations.md: it is the photo's own fault; it may be answered later.
-_NO_PHOTO = (400, 413, 415)
-_LATER = (429, 503, 504)
-# A picture of one pixel: the classes of a server are known from its answer to anything.
+# Statuses of docs/operations.md: the photo is rejected; a retry may succeed.
+_REJECTED = (400, 413, 415)
+_RETRYABLE = (429, 503, 504)
+# A picture of one pixel: the answer to any photo lists the classes of a server.
 _PIXEL = bytes.fromhex(
     "424d3a0000000000000036000000280000000100000001000000010018000000"
     "0000040000000000000000000000000000000000000000000000"
@@ -38,7 +38,7 @@ _PIXEL = bytes.fromhex(
 
 
 class SubjectError(ValueError):
-    """What was named cannot be scored; the message says why."""
+    """The subject cannot be scored; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Subject:
     """Photos in, probabilities out: `predict` takes a stack of what `read` returned."""
 
     name: str
-    """As it was asked for."""
+    """As given on the command line."""
     model: str
     labels: Labels
     read: Callable[[bytes], NDArray[Any]]
-    """The bytes of one photo; for any number of threads. Raises InvalidImage."""
+    """Takes the bytes of one photo; thread-safe. Raises InvalidImage."""
     predict: Callable[[NDArray[Any]], Outputs]
     """(N, classes) probabilities."""
     close: Callable[[], None] = lambda: None
@@ -59,8 +59,8 @@ class Subject:
 def open_subject(
     name: str, views: int = 1, *, tile: int | None = None, class_order: Path | None = None
 ) -> Subject:
-    """`http://host:8000`, a bundle (with `:int8` or `:fp32` behind it, or else the first of these
-    that it has) or weights, which alone take `tile` and `class_order`, as they do not say them.
+    """`name` is `http://host:8000`, a bundle (with `:int8` or `:fp32` behind it, else the first of
+    these that it has), or weights: only they take `tile` and `class_order`.
 
     Raises SubjectError, BundleError or CheckpointError.
     """
@@ -70,7 +70,7 @@ def open_subject(
                 f"{name} shows its network one view of a photo and takes no others: "
                 f"score {views} views of the bundle or the checkpoint that it serves"
             )
-        return Server(name).subject()
+        return RestServer(name).subject()
     path, precision = _path_and_precision(name)
     if path.name.endswith(".tar.xz") or (path / MANIFEST).is_file():
         return _bundle(name, path, precision, views)
@@ -85,7 +85,7 @@ def _path_and_precision(name: str) -> tuple[Path, str]:
 
 
 def _bundle(name: str, path: Path, precision: str, views: int) -> Subject:
-    from export.parity import predictor  # who scores a server waits for no runtime
+    from export.parity import predictor  # imported here: not needed to score a server
 
     bundle = Bundle.open(path)
     manifest = bundle.manifest
@@ -123,7 +123,7 @@ def _weights(name: str, views: int, tile: int | None, class_order: Path | None) 
 def _local(
     name: str, model: str, labels: Labels, network: Predict, spec: Preprocess, views: int
 ) -> Subject:
-    # Ten views are cut out of the whole central square, as in 2012, not out of the photo.
+    # As in 2012, ten views are cut from the central square, not from the whole photo.
     seen = spec if views == 1 else replace(spec, crop=spec.resize)
 
     def read(data: bytes) -> NDArray[np.uint8]:
@@ -132,28 +132,28 @@ def _local(
     def predict(photos: NDArray[np.uint8]) -> Outputs:
         if views == 1:
             return softmax(network(photos))
-        crops = ten_views(photos, spec.crop).reshape(-1, spec.crop, spec.crop, 3)
-        return softmax(logits(network, crops, BATCH)).reshape(len(photos), views, -1).mean(1)
+        crops = cut_ten_views(photos, spec.crop).reshape(-1, spec.crop, spec.crop, 3)
+        return softmax(infer_all(network, crops, BATCH)).reshape(len(photos), views, -1).mean(1)
 
     return Subject(name, model, labels, read, predict)
 
 
-class Server:
-    """The REST face of a server, with a connection for each thread that asks."""
+class RestServer:
+    """A client of a server's REST API, with one connection per thread."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._url, self._host, self._root = url, parts.netloc, parts.path.rstrip("/")
         self._connection = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._own = local()
+        self._per_thread = local()
         self._connections: list[HTTPConnection] = []
 
     def subject(self) -> Subject:
-        """Raises SubjectError, also when it is another program that answers there."""
+        """Raises SubjectError, also if another program answers at the address."""
         try:
-            model = self._ask("GET", "/v1/models", patient=False)["models"][-1]
+            model = self._ask("GET", "/v1/models", retry=False)["models"][-1]
             classify = f"/v1/classify?top_k={model['classes']}&version={model['version']}"
-            answer = self._ask("POST", classify, _PIXEL, patient=False)
+            answer = self._ask("POST", classify, _PIXEL, retry=False)
             served = answer["model"]
             rows = sorted(answer["predictions"], key=lambda p: p["index"])
             labels = Labels(tuple(Label(p["synset"], p["label"]) for p in rows))
@@ -161,7 +161,7 @@ class Server:
         except (KeyError, IndexError, TypeError, InvalidImage) as error:
             raise SubjectError(f"{self._url} is no AlexNet server: {error!r}") from None
         finally:
-            self.close()  # of this thread, which asks no more
+            self.close()  # the connection of this thread, which sends no more requests
 
         def read(data: bytes) -> NDArray[np.float64]:
             answer = self._ask("POST", classify, data)
@@ -176,12 +176,10 @@ class Server:
         for connection in self._connections:
             connection.close()
 
-    def _ask(
-        self, method: str, path: str, body: bytes | None = None, *, patient: bool = True
-    ) -> Any:
-        """The answer's JSON. Raises InvalidImage for a photo that is refused, and SubjectError when
-        there is no answer, at once or after the pauses."""
-        pauses = list(PAUSES_S if patient else ())
+    def _ask(self, method: str, path: str, body: bytes | None = None, *, retry: bool = True) -> Any:
+        """The answer's JSON. Raises InvalidImage if the photo is rejected, and SubjectError without
+        an answer; retries after PAUSES_S if `retry`."""
+        pauses = list(PAUSES_S if retry else ())
         while True:
             try:
                 status, data = self._exchange(method, path, body)
@@ -191,36 +189,36 @@ class Server:
                 answer = _json(data)
                 if status == 200 and answer is not None:
                     return answer
-                again, problem = status in _LATER, _problem(status, answer)
-                if status in _NO_PHOTO:
+                again, problem = status in _RETRYABLE, _problem(status, answer)
+                if status in _REJECTED:
                     raise InvalidImage(problem)
             if not (again and pauses):
                 raise SubjectError(f"no answer from {self._url}: {problem}")
             time.sleep(pauses.pop(0))
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        if not hasattr(self._own, "connection"):
-            self._own.connection = self._connection(self._host, timeout=TIMEOUT_S)
-            self._connections.append(self._own.connection)
-        connection: HTTPConnection = self._own.connection
+        if not hasattr(self._per_thread, "connection"):
+            self._per_thread.connection = self._connection(self._host, timeout=TIMEOUT_S)
+            self._connections.append(self._per_thread.connection)
+        connection: HTTPConnection = self._per_thread.connection
         try:
             if connection.sock is None:
                 connection.connect()
-            # A photo that is too large is answered, and the rest of it not taken.
+            # The server answers a photo that is too large before it has received all of it.
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, self._root + path, body)
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, HTTPException):
-            connection.close()  # nothing half sent or half read is left for the next photo
+            connection.close()  # the next photo needs a connection in a clean state
             raise
 
 
 def _row(ranked: list[dict[str, Any]]) -> NDArray[np.float64]:
     """(classes,): probabilities by index.
 
-    A server rounds them to six digits. Its order tells apart again what that made equal, such as
-    all that is behind a very certain first; so of classes that tie in truth the first one wins.
+    A server rounds them to six digits. A tiny offset per rank keeps its order of classes that are
+    equal after rounding.
     """
     row = np.zeros(len(ranked))
     for place, prediction in enumerate(ranked):

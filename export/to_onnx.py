@@ -1,7 +1,7 @@
 """A plain AlexNet -> ONNX in float32.
 
-Written node by node: a graph that a person can read, the same on every version of torch, and the
-same walk (`walk`) that the int8 graph takes with its own weights and its rounding between layers.
+Written node by node: readable graphs, equal for every version of torch. The int8 graph is built by
+the same `walk`, with its own weights and with rounding between the layers.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,17 @@ from alexnet.spec import INPUT_NAME, OUTPUT_NAME
 from export.graph import Graph
 from export.norms import cross_map_norm, spatial_norm
 from export.sequence import sequence
-from training.importers import Model
+from training.importers import TrainedModel
 from training.layers import CrossMapNorm, SpatialNorm
 from training.network import ARCHITECTURES, POOLED, AlexNet
 
 Parameters = Callable[[int], tuple[str, str]]
-"""Adds weight and bias of layer 0 to 7 to the graph and names them."""
+"""Index of a layer, 0 to 7 -> adds weight and bias to the graph, returns their names."""
 Between = Callable[[nn.Module, str], str]
-"""A module and the name of its output -> the name of what the next module reads."""
+"""A module and the name of its output -> the name of the next module's input."""
 
 
-def to_onnx(model: Model, side: int) -> bytes:
+def to_onnx(model: TrainedModel, side: int) -> bytes:
     """The float32 graph, with the normalisation as its first two operations."""
     graph = Graph(side, model.network.classes)
     pixels = graph.node("Cast", INPUT_NAME, to=1)
@@ -45,18 +45,18 @@ def to_onnx(model: Model, side: int) -> bytes:
 def walk(
     graph: Graph, network: AlexNet, side: int, x: str, parameters: Parameters, between: Between
 ) -> None:
-    """The network from its NCHW input, `side` px square, to `logits`.
+    """Adds the network to the graph, from its NCHW input `x`, `side` px square, to `logits`.
 
-    Raises ValueError if the maps before fc6 are not the size that its weights are for.
+    Raises ValueError if the maps before fc6 do not have the size that its weights need.
     """
     index = 0
-    border = (0, 0, 0, 0)  # left, right, top, bottom: zeros that become the next layer's padding
+    border = (0, 0, 0, 0)  # left, right, top, bottom: zeros to add to the next layer's padding
     for module in sequence(network):
         match module:
             case nn.ZeroPad2d():
                 border = module.padding
             case nn.Conv2d():
-                assert not isinstance(module.padding, str)  # torch also takes words
+                assert not isinstance(module.padding, str)  # torch also takes names
                 left, right, top, bottom = border
                 down, across = module.padding
                 pads = (top + down, left + across, bottom + down, right + across)
@@ -92,7 +92,7 @@ def walk(
 
 
 def _check(side: int, network: AlexNet) -> None:
-    """The pooling to 6 x 6 must have nothing left to do."""
+    """The adaptive pooling to 6 x 6, which is not exported, must be the identity."""
     if side != POOLED:
         raise ValueError(
             f"the crop leaves a {side} x {side} map before fc6 where AlexNet has "

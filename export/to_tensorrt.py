@@ -1,6 +1,6 @@
-"""`alexnet-plan`: builds a bundle's TensorRT plan ahead, so that the server's first start need not.
+"""`alexnet-plan`: builds a bundle's TensorRT plan before the first start of the server.
 
-TensorRT for RTX also builds for GPUs elsewhere: the folder is copied to the machine that has one.
+TensorRT for RTX can also build for GPUs of other machines, to which the folder is copied.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def to_tensorrt(arguments: argparse.Namespace) -> None:
     else:
         from gpu.cuda import CudaDevice
 
-        CudaDevice(arguments.device)  # becomes CUDA's current one, for which TensorRT builds
+        CudaDevice(arguments.device)  # makes it CUDA's current device, for which TensorRT builds
         gpu = facts(arguments.device)
     plan = cached(bundle.files[artifact.file], precision, sizes, gpu, folder, modules=modules)
     if not plan.recipe.file(folder).exists():

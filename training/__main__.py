@@ -1,4 +1,4 @@
-"""`alexnet-train`: photos in class folders -> a checkpoint that `alexnet-export` takes."""
+"""`alexnet-train`: photos in class folders -> a checkpoint for `alexnet-export`."""
 
 import argparse
 import logging
@@ -10,9 +10,9 @@ from alexnet.spec import Preprocess
 from training.data import load
 from training.layers import CrossMapNorm
 from training.loop import Training
-from training.plots import learning_rates
-from training.ranks import Ranks, joined
-from training.recipe import RECIPES, Recipe, named
+from training.plots import plot_learning_rates
+from training.ranks import Ranks, join_run
+from training.recipe import RECIPES, Recipe, get_recipe
 from training.report import LOG
 
 EPILOG = """\
@@ -33,10 +33,10 @@ def main() -> None:
     arguments = _arguments()
     try:
         if arguments.plot:
-            learning_rates(_recipe(arguments), arguments.plot)
+            plot_learning_rates(_recipe(arguments), arguments.plot)
             print(f"wrote {arguments.plot}")
             return
-        with joined() as ranks:
+        with join_run() as ranks:
             if not ranks.first:
                 logging.getLogger().setLevel(logging.ERROR)
             train(arguments, ranks)
@@ -106,7 +106,7 @@ def _arguments() -> argparse.Namespace:
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     if arguments.prune is not None and not 0 <= arguments.prune < 1:
         raise ValueError(f"--prune {arguments.prune} is no fraction from 0 to below 1")
-    return named(
+    return get_recipe(
         arguments.recipe, epochs=arguments.epochs, batch=arguments.batch,
         precision=arguments.precision, sparsity=arguments.prune,
     )  # fmt: skip
@@ -118,7 +118,7 @@ def train(arguments: argparse.Namespace, ranks: Ranks) -> None:
         raise ValueError(
             f"{arguments.output} holds a run: go on with it (--resume) or name another --output"
         )
-    with ranks.one_at_a_machine():
+    with ranks.local_first():
         spec = Preprocess(recipe.store, recipe.store)
         data = load(arguments.train, spec, cache=arguments.cache)
     logging.info(

@@ -1,7 +1,7 @@
-"""Batched augmentation on the device that trains: place, flip, resize, colour, texture.
+"""Batched augmentation on the training device: crop, flip, resize, colour, texture.
 
-What is random is drawn for the whole batch (`draw`, a few numbers for each photo) and applied to
-the part of it that this process trains: several processes see what one would have seen.
+Random numbers are drawn for the whole batch (`draw`, a few per photo) and applied to the part of it
+that this process trains, so that several processes see the same photos as one would.
 """
 
 from dataclasses import dataclass, replace
@@ -25,12 +25,12 @@ PCA = (
 
 @dataclass(frozen=True)
 class Views:
-    """What happens to each photo of a batch. The first axis of every tensor is the batch's."""
+    """The augmentation of each photo of a batch. The first axis of every tensor is the batch."""
 
     size: tuple[int, int]
-    """(height, width) in px of the rectangles that are cut, one for the batch."""
+    """(height, width) in px of the crops, the same for the whole batch."""
     px: int
-    """Side in px of the squares that they become."""
+    """Side in px of the squares that the crops are resized to."""
     kernel: str
     tops: Tensor
     lefts: Tensor
@@ -50,7 +50,7 @@ class Views:
     def cut(self, images: Tensor, index: Tensor) -> Tensor:
         """(M, S, S, 3) uint8 photos, of which (N,) `index` -> (N, height, width, 3) uint8.
 
-        Place and mirror image in one gather: only the pixels that are used are read.
+        Crops and mirrors in one gather, which reads only the pixels that are used.
         """
         height, width = self.size
         rows = self.tops[:, None] + torch.arange(height)
@@ -63,7 +63,7 @@ class Views:
     def __call__(self, cut: Tensor, recipe: Recipe) -> Tensor:
         """(N, height, width, 3) uint8 -> (N, 3, px, px) float32, normalised, channels last."""
         x = cut.permute(0, 3, 1, 2)
-        if x.device.type != "cpu":  # which resizes bytes five times faster than floats
+        if x.device.type != "cpu":  # the CPU resizes bytes five times faster than floats
             x = x.float()
         px = (self.px, self.px)
         if self.size != px:
@@ -77,7 +77,7 @@ class Views:
         return x.mul_(gain.to(x.device)).add_(bias.to(x.device))
 
     def _texture(self, x: Tensor) -> Tensor:
-        """Makes fine detail unreliable: one batch is sharpened or blurred, the next noisy."""
+        """Disturbs fine detail: sharpens or blurs the batch, or adds noise to it."""
         if self.sharpness is not None:
             soft = F.interpolate(F.avg_pool2d(x, 2), x.shape[2:], mode="bilinear")
             factor = self.sharpness[:, None, None, None].to(x.device)
@@ -93,17 +93,17 @@ def draw(
 ) -> Views:
     """The views of `count` photos of `side` px; `noise` is the strength of the colour noise.
 
-    The original drew place and flip once for `recipe.chunk` photos in a row.
+    Place and flip are drawn once for `recipe.chunk` photos in a row, as in the code of 2012.
     """
     chunks = -(-count // recipe.chunk)
     height, width = _size(recipe.view, side, generator)
 
-    def each(drawn: Tensor) -> Tensor:
+    def per_photo(drawn: Tensor) -> Tensor:
         return drawn.repeat_interleave(recipe.chunk)[:count]
 
-    tops = each(torch.randint(side - height + 1, (chunks,), generator=generator))
-    lefts = each(torch.randint(side - width + 1, (chunks,), generator=generator))
-    mirrored = each(torch.rand(chunks, generator=generator) < 0.5)
+    tops = per_photo(torch.randint(side - height + 1, (chunks,), generator=generator))
+    lefts = per_photo(torch.randint(side - width + 1, (chunks,), generator=generator))
+    mirrored = per_photo(torch.rand(chunks, generator=generator) < 0.5)
     kernel = recipe.filters[int(torch.randint(len(recipe.filters), (), generator=generator))]
     # Contrast is scaled about mid-grey, brightness shifted, both by up to `jitter`.
     gain = 1 + recipe.jitter * _uniform(count, generator)
@@ -112,7 +112,7 @@ def draw(
     shift = shift + middle * (1 - gain[:, None])
     if noise:
         shift = shift + noise * colour_noise(recipe, count, generator)
-        if recipe.noise == "code":  # training images, and only they, shrink by 1.1
+        if recipe.noise == "code":  # the code divides by 1.1 in training only
             gain, shift = gain / (1 + noise), shift / (1 + noise)
     sharpened = bool(torch.rand((), generator=generator) < 0.5)
     sharpness = 1 + recipe.sharpness * _uniform(count, generator)

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors with the run's facts as JSON in the header. No pickle is ever loaded."""
+"""Checkpoints: safetensors, never pickles, with the run's facts as JSON in the header."""
 
 import json
 import os
@@ -14,7 +14,7 @@ FORMAT = 1
 
 
 class CheckpointError(ValueError):
-    """The file is no checkpoint that can be read; the message says why."""
+    """The file is not a readable checkpoint; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Checkpoint:
         return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
 
     def save(self, path: Path) -> None:
-        """Writes the file so that, whatever happens, `path` is the old one or the new one."""
+        """Replaces the file atomically: after a crash `path` is the old one or the new one."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         facts = json.dumps({"format": FORMAT, **self.facts})

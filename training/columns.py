@@ -1,8 +1,8 @@
-"""The two columns of 2012 on two devices, as the paper's figure 2 draws them.
+"""The two columns of 2012 on two devices, as in the paper's figure 2.
 
-Each process holds half of the maps and neurons: it sees the other's only where the paper's columns
-meet, before conv3, fc6 and fc7, and adds its half of fc8's sum. Both work on the same photos, so
-this spreads one batch over two devices; the network, and its checkpoint, are those of one.
+Each process holds half of the maps and neurons. They exchange activations only where the paper's
+columns are connected, before conv3, fc6 and fc7, and add up their halves of fc8's sum. Both process
+the same photos, so one batch spreads over two devices; network and checkpoint are those of one.
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ _CROSS = (2, 5, 6)  # conv3, fc6, fc7 see both columns
 _LAST = 7  # fc8 sums over both
 
 
-def _joined(own: Tensor, axis: int) -> Tensor:
-    """Both columns' shares of a tensor, one behind the other."""
+def _gather_columns(own: Tensor, axis: int) -> Tensor:
+    """Both columns' shares of a tensor, concatenated along `axis`."""
     own = own.contiguous()
     parts = [torch.empty_like(own) for _ in range(COLUMNS)]
     dist.all_gather(parts, own)
@@ -29,12 +29,12 @@ def _joined(own: Tensor, axis: int) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Own maps -> the maps of both columns; backwards, the sum of what both did with one's own."""
+    """Own maps -> the maps of both columns; backwards, the sum of both columns' gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rank: int) -> Tensor:
         ctx.rank, ctx.width = rank, x.shape[1]
-        return _joined(x, 1)
+        return _gather_columns(x, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -44,7 +44,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of both columns' shares; backwards, the gradient as it is: both have the same."""
+    """The sum of both columns' shares; backwards, the identity: both have the same gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class _Sum(torch.autograd.Function):
 
 
 class Column(nn.Module):
-    """One column of `network`: (N, 3, 224, 224) -> (N, classes), the logits of the whole."""
+    """One column of `network`: (N, 3, 224, 224) -> (N, classes), the logits of both columns."""
 
     def __init__(self, network: AlexNet, ranks: Ranks):
         super().__init__()
@@ -107,10 +107,10 @@ class Column(nn.Module):
         axis = self._axis(name)
         if axis is None:
             return tensor
-        return _joined(tensor, axis)
+        return _gather_columns(tensor, axis)
 
     def _axis(self, name: str) -> int | None:
-        """Outputs are split, but of fc8 the inputs; its bias is on both."""
+        """The axis to split: outputs; for fc8 the inputs, and for its bias none."""
         last = f"classifier.{len(self.classifier) - 1}."
         if not name.startswith(last):
             return 0
@@ -119,7 +119,7 @@ class Column(nn.Module):
     def _half(self, module: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv2d):
             size, stride, padding = module.kernel_size[0], module.stride[0], module.padding[0]
-            inputs = module.in_channels // module.groups  # of one column where there are groups
+            inputs = module.in_channels // module.groups  # with groups: those of one column
             return nn.Conv2d(inputs, module.out_channels // 2, size, stride, padding)
         if isinstance(module, nn.Linear):
             return nn.Linear(1, 1)  # the real shape comes with the weights

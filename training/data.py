@@ -1,4 +1,4 @@
-"""Photos of classes, decoded once and packed as uint8 squares in a file that is mapped."""
+"""Photos with classes, decoded once and packed as uint8 squares in a memory-mapped file."""
 
 import json
 import logging
@@ -27,19 +27,19 @@ from training.photos import PhotoFile, Photos, photo_files
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-_AHEAD = 256  # photos decoded or waiting to be written
+_AHEAD = 256  # photos being decoded or waiting to be written
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Photos; the index of a label is the index of a logit."""
+    """Photos with their classes; the index of a label is the index of its logit."""
 
     images: NDArray[np.uint8]
-    """(N, side, side, 3), mapped from a file: what is read lives in the page cache."""
+    """(N, side, side, 3), mapped from a file, so that it lives in the page cache."""
     targets: NDArray[np.int64]
     labels: Labels
     skipped: tuple[str, ...] = ()
-    """The photos that could not be read."""
+    """Names of the photos that could not be read."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -61,9 +61,9 @@ def class_list(groups: set[str]) -> Labels:
 def load(
     sources: list[Path], spec: Preprocess, labels: Labels | None = None, cache: Path | None = None
 ) -> Dataset:
-    """Decodes every photo to `spec`'s crop; with `cache`, a folder, only the first time.
+    """Decodes every photo to `spec`'s crop; with a `cache` folder only the first time.
 
-    A photo that cannot be read is named, counted and skipped. Raises ValueError.
+    A photo that cannot be read is logged, counted and skipped. Raises ValueError.
     """
     photos = Photos(sources)
     if cache is None:
@@ -80,17 +80,17 @@ def load(
 
 
 def load_unlabelled(sources: list[Path], spec: Preprocess, most: int) -> NDArray[np.uint8]:
-    """(N, crop, crop, 3): up to `most` of the photos, evenly spread over the folders."""
+    """(N, crop, crop, 3): at most `most` photos, evenly spread over the folders."""
     files = photo_files(sources)
     chosen = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
     crops = [crop for _, crop in _decode([files[i] for i in chosen], spec, []) if crop is not None]
     if not crops:
-        raise _unreadable(sources)
+        raise _unreadable_error(sources)
     return np.stack(crops)
 
 
 def _fill(folder: Path, photos: Photos, spec: Preprocess) -> None:
-    """Writes the folder beside its place and moves it there: it is whole or absent."""
+    """Writes a temporary folder and renames it, so that `folder` is complete or absent."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     log.info("packing photos at %d px into %s", spec.crop, folder)
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
@@ -133,33 +133,33 @@ def _dataset(
     sources: list[Path],
 ) -> Dataset:
     if not groups:
-        raise _unreadable(sources)
+        raise _unreadable_error(sources)
     labels = labels or class_list(set(groups))
     unknown = set(groups) - labels.index.keys()
     if unknown:
         raise ValueError(f"{len(unknown)} folders are no known class, such as {min(unknown)!r}")
-    # "c": private pages, so that torch gets memory that it may call writable
+    # "c", copy on write: torch warns of arrays that are not writable
     shape = (len(groups), spec.crop, spec.crop, 3)
     images: NDArray[np.uint8] = np.memmap(file, np.uint8, "c", shape=shape)
     targets = np.array([labels.index[group] for group in groups], np.int64)
     return Dataset(images, targets, labels, tuple(skipped))
 
 
-def _unreadable(sources: list[Path]) -> ValueError:
+def _unreadable_error(sources: list[Path]) -> ValueError:
     return ValueError(f"none of the photos in {', '.join(map(str, sources))} could be read")
 
 
 def _decode(
     photos: Iterable[PhotoFile], spec: Preprocess, skipped: list[str]
 ) -> Iterator[tuple[PhotoFile, NDArray[np.uint8] | None]]:
-    """Each photo and its crop, in order; None for one that cannot be read, named in `skipped`."""
+    """Each photo and its crop, in order; unreadable ones give None and are added to `skipped`."""
 
     def crop(photo: PhotoFile) -> NDArray[np.uint8]:
         return preprocess(photo.read(), spec).crop
 
     waiting: deque[tuple[PhotoFile, Future[NDArray[np.uint8]]]] = deque()
 
-    def finished() -> tuple[PhotoFile, NDArray[np.uint8] | None]:
+    def next_crop() -> tuple[PhotoFile, NDArray[np.uint8] | None]:
         photo, future = waiting.popleft()
         try:
             return photo, future.result()
@@ -172,6 +172,6 @@ def _decode(
         for photo in photos:
             waiting.append((photo, pool.submit(crop, photo)))
             if len(waiting) >= _AHEAD:
-                yield finished()
+                yield next_crop()
         while waiting:
-            yield finished()
+            yield next_crop()

@@ -1,4 +1,4 @@
-"""Scores of anything that answers a photo with a number for each class: logits, probabilities."""
+"""Top-1 and top-5 of any classifier, from its logits or probabilities."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ Outputs = NDArray[np.floating[Any]]
 """(N, classes) logits or probabilities: larger is more likely."""
 
 
-class Accuracy(NamedTuple):
+class Score(NamedTuple):
     top1: float
     top5: float
     photos: int
@@ -24,73 +24,73 @@ class Accuracy(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """Of top-1, as of the mean of `photos` independent draws: sqrt(p (1 - p) / n)."""
+        """Of top-1 as the mean of `photos` independent draws: sqrt(p (1 - p) / n)."""
         return float((self.top1 * (1 - self.top1) / self.photos) ** 0.5)
 
 
 class ClassScore(NamedTuple):
     target: int
-    accuracy: Accuracy
+    score: Score
     taken_for: list[tuple[int, int]]
-    """(another class, photos whose first answer it was), most photos first."""
+    """(wrong class, number of photos that were given it), the most frequent first."""
 
 
-def accuracy(predict: Predict, data: Dataset, batch: int = 64) -> Accuracy:
+def evaluate(predict: Predict, data: Dataset, batch: int = 64) -> Score:
     """Scores `predict`: (N, H, W, 3) uint8 -> (N, classes) logits. Ties count against it."""
-    return score(logits(predict, data.images, batch), data.targets)
+    return score(infer_all(predict, data.images, batch), data.targets)
 
 
-def logits(predict: Predict, images: NDArray[np.uint8], batch: int = 64) -> NDArray[np.float32]:
-    """`predict` over all of the images, `batch` at a time."""
+def infer_all(predict: Predict, images: NDArray[np.uint8], batch: int = 64) -> NDArray[np.float32]:
+    """`predict` over all images, `batch` at a time."""
     starts = range(0, len(images), batch)
     return np.concatenate([predict(images[i : i + batch]) for i in starts])
 
 
-def score(outputs: Outputs, targets: NDArray[np.int64]) -> Accuracy:
-    return _accuracy(_ranks(outputs, targets))
+def score(outputs: Outputs, targets: NDArray[np.int64]) -> Score:
+    return _score(_ranks(outputs, targets))
 
 
-def class_scores(outputs: Outputs, targets: NDArray[np.int64]) -> list[ClassScore]:
+def score_classes(outputs: Outputs, targets: NDArray[np.int64]) -> list[ClassScore]:
     """A score for each class that has photos, in the order of the classes."""
     ranks = _ranks(outputs, targets)
     scores = []
     for target in np.unique(targets).tolist():
         own = targets == target
         others = outputs[own & (ranks > 0)]  # a copy
-        others[:, target] = -np.inf  # where there is a tie, the other class counts
+        others[:, target] = -np.inf  # in a tie the other class wins
         answers = Counter(others.argmax(1).tolist())
         taken_for = sorted(answers.items(), key=lambda item: (-item[1], item[0]))
-        scores.append(ClassScore(target, _accuracy(ranks[own]), taken_for))
+        scores.append(ClassScore(target, _score(ranks[own]), taken_for))
     return scores
 
 
-def worst(scores: list[ClassScore], most: int) -> list[ClassScore]:
-    """The classes that are known least: by top-1, then by top-5, then in the order given."""
-    return sorted(scores, key=lambda s: (s.accuracy.top1, s.accuracy.top5))[:most]
+def worst_classes(scores: list[ClassScore], most: int) -> list[ClassScore]:
+    """The `most` worst classes: by top-1, then by top-5, then in the given order."""
+    return sorted(scores, key=lambda s: (s.score.top1, s.score.top5))[:most]
 
 
-def ensemble(members: Sequence[Outputs]) -> Outputs:
-    """The mean of (N, classes) probabilities, as of the five CNNs of Krizhevsky et al. 2012
+def average(members: Sequence[Outputs]) -> Outputs:
+    """The mean of (N, classes) probabilities, as for the five CNNs of Krizhevsky et al. 2012
     (section 6)."""
     return sum(members[1:], start=members[0]) / len(members)
 
 
-def ten_views(squares: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
+def cut_ten_views(squares: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
     """(N, side, side, 3) -> (N, 10, crop, crop, 3): the four corners and the centre, then their
     mirror images in the same order (Krizhevsky et al. 2012, section 4.1)."""
     far = squares.shape[1] - crop
-    assert far >= 0, "a view is no larger than the square that it is cut out of"
+    assert far >= 0, "a crop cannot be larger than the square"
     places = [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
     views = np.stack([squares[:, y : y + crop, x : x + crop] for y, x in places], 1)
     return np.concatenate([views, views[:, :, :, ::-1]], 1)
 
 
 def _ranks(outputs: Outputs, targets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,): how many other classes are not less likely than the photo's own."""
+    """(N,): the number of other classes at least as likely as the photo's own."""
     own = outputs[np.arange(len(targets)), targets, None]
-    ranks: NDArray[np.int64] = (~(outputs < own)).sum(1) - 1  # so that NaN counts against it too
+    ranks: NDArray[np.int64] = (~(outputs < own)).sum(1) - 1  # not >=, so that NaN counts as a miss
     return ranks
 
 
-def _accuracy(ranks: NDArray[np.int64]) -> Accuracy:
-    return Accuracy(float(np.mean(ranks < 1)), float(np.mean(ranks < 5)), len(ranks))
+def _score(ranks: NDArray[np.int64]) -> Score:
+    return Score(float(np.mean(ranks < 1)), float(np.mean(ranks < 5)), len(ranks))

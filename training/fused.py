@@ -1,6 +1,6 @@
-"""CrossMapNorm by our GPU kernels: one pass forward and one backward for torch's dozen.
+"""CrossMapNorm by our GPU kernels: one pass forward and one backward instead of torch's dozen.
 
-Experimental, and off unless asked for: no GPU has measured yet that it wins.
+Experimental and off by default: not yet measured on a GPU.
 """
 
 from typing import Any
@@ -11,11 +11,11 @@ from torch.autograd.function import once_differentiable
 
 
 class _Normalise(torch.autograd.Function):
-    """(N, maps, H, W) -> the same in float32; fastest where memory lies channels last."""
+    """(N, maps, H, W) -> the same in float32; fastest with channels last in memory."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: float, k: float, columns: int) -> Tensor:
-        from gpu.kernels.norm import Norm, normalise  # Triton, which only a GPU needs
+        from gpu.kernels.norm import Norm, normalise  # imports Triton, which CPU machines lack
 
         x, ctx.norm = x.permute(0, 2, 3, 1).contiguous(), Norm(alpha, k, columns)
         ctx.save_for_backward(x)
@@ -31,5 +31,5 @@ class _Normalise(torch.autograd.Function):
 
 
 def cross_map_norm(x: Tensor, alpha: float, k: float, columns: int) -> Tensor:
-    """What CrossMapNorm computes with its window of 5: (N, maps, H, W) -> float32."""
+    """CrossMapNorm with a window of 5: (N, maps, H, W) -> the same in float32."""
     return _Normalise.apply(x, alpha, k, columns)

@@ -1,4 +1,4 @@
-"""The layers of 2012 that torch lacks, or has in another form."""
+"""The layers of 2012 that torch lacks or defines differently."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ class CrossMapNorm(nn.Module):
     x / (k + alpha / size * sum of squares) ** 0.75 (Krizhevsky et al. 2012, section 3.3). The code
     of 2012 divides alpha by the size of the window, as torch, Caffe and ONNX do; the paper prints
     the formula without. The sum is a 1 x 1 convolution with a banded matrix of ones, which also
-    keeps each column to itself: 5 times faster on a CPU than pooling along the channels.
+    keeps the columns apart: 5 times faster on a CPU than pooling along the channels.
     """
 
     def __init__(
@@ -22,7 +22,7 @@ class CrossMapNorm(nn.Module):
         super().__init__()
         self.alpha, self.size, self.k, self.columns = alpha, size, k, columns
         self.fused = False
-        """By our own kernels when on a GPU: experimental (training/fused.py)."""
+        """On a GPU, use our own kernels: experimental (training/fused.py)."""
         index, column = torch.arange(maps), torch.arange(maps) // (maps // columns)
         near = (index[:, None] - index).abs() <= size // 2
         band = (near & (column[:, None] == column)).float()
@@ -57,24 +57,24 @@ class SpatialNorm(nn.Module):
 
 
 class UnscaledDropout(nn.Module):
-    """Dropout as it was in 2012: nothing is scaled in training, outputs are halved at test.
+    """Dropout as in 2012: no scaling in training, outputs halved at test.
 
-    (N, features) -> (N, features). torch scales in training instead; the function is the same
-    only if the weights behind it are halved (training/plain.py).
+    (N, features) -> (N, features). torch scales in training instead: the two agree only if the
+    weights behind are halved (training/plain.py).
     """
 
     def __init__(self, p: float = 0.5):
         super().__init__()
         self.p = p
         self.column, self.columns = 0, 1
-        """Which part of the features this process holds (training/columns.py)."""
+        """The part of the features that this process holds (training/columns.py)."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x * (1 - self.p)
         if self.p == 0:
             return x
-        # The mask of the whole layer is drawn, so that columns on two devices agree with one.
+        # The mask of the whole layer is drawn, so that two devices give the same result as one.
         width = x.shape[1]
         kept = torch.rand(len(x), width * self.columns, device=x.device) >= self.p
         return x * kept[:, self.column * width : (self.column + 1) * width]

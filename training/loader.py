@@ -1,4 +1,4 @@
-"""Batches of cut photos on the training device: resident there if they fit, else streamed."""
+"""Batches of cropped photos on the training device: resident there if they fit, else streamed."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +10,12 @@ from torch import Tensor
 from training.augment import Views
 from training.data import Dataset
 
-_SHARE = 0.5  # of the memory that is free on the device; the rest is the network's
+_SHARE = 0.5  # of the free memory of the device; the rest is for the network
 
 
 @dataclass(frozen=True)
 class Order:
-    """One step's work: which photos, and how they are seen."""
+    """The batch of one step: its photos and their augmentation."""
 
     index: Tensor
     """(N,) int64"""
@@ -23,11 +23,11 @@ class Order:
 
 
 class Loader:
-    """Cuts the photos of each order, one order ahead of the training where that helps.
+    """Crops the photos of each order; if they are not resident, one order ahead of training.
 
-    Resident photos are cut by the device in microseconds. Otherwise a thread cuts them on the CPU,
-    of the mapped file only the pixels that are used, into pinned memory, from where they are copied
-    while the device computes.
+    The device crops resident photos in microseconds. Otherwise a thread crops them on the CPU,
+    reading only the pixels that are used, into pinned memory; they are copied from there while the
+    device computes.
     """
 
     def __init__(self, data: Dataset, device: torch.device, resident: bool | None = None):
@@ -45,7 +45,7 @@ class Loader:
         return self.images.nbytes <= _SHARE * free
 
     def batches(self, orders: Iterator[Order]) -> Iterator[tuple[Tensor, Tensor, Views]]:
-        """(N, h, w, 3) uint8 and (N,) targets on the device, and the views still to be applied."""
+        """(N, h, w, 3) uint8 crops and (N,) targets on the device, and the views to apply."""
         if self.resident:
             for order in orders:
                 yield self._cut(order)

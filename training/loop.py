@@ -1,4 +1,4 @@
-"""The training loop, top to bottom. Read this first."""
+"""The training loop from top to bottom. Read this first."""
 
 import subprocess
 import time
@@ -18,11 +18,11 @@ from training.augment import draw
 from training.checkpoint import Checkpoint
 from training.columns import Column
 from training.data import Dataset, load
-from training.evaluate import Accuracy, Predict, accuracy
+from training.evaluate import Predict, Score, evaluate
 from training.loader import Loader, Order
 from training.network import ARCHITECTURES, AlexNet, Deployable
 from training.optim import optimizer, set_rates
-from training.plain import plain
+from training.plain import to_plain
 from training.prune import INTERVAL, prune, sparsity_at
 from training.ranks import Ranks
 from training.recipe import Recipe
@@ -32,7 +32,7 @@ from training.stop import Stop
 
 
 class Training:
-    """One run: a recipe, its data, and a folder that always holds a checkpoint to resume from."""
+    """One run: a recipe, its data, and a run folder with the checkpoint to resume from."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class Training:
     ):
         self.recipe, self.data, self.run = recipe, train, run
         self.ranks = ranks or Ranks(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        # Columns share each batch; otherwise every process trains its part of it.
+        # Both columns get the whole batch; otherwise every process trains its part of it.
         self.part = (0, 1) if columns else (self.ranks.rank, self.ranks.count)
         self._check(bf16_gradients)
         torch.manual_seed(recipe.seed)
-        torch.backends.cudnn.benchmark = True  # crops have one size for epochs on end
+        torch.backends.cudnn.benchmark = True  # pays off: the size of the crops rarely changes
         whole = AlexNet(len(train.labels), recipe.arch, dropout=recipe.dropout)
         network = Column(whole, self.ranks) if columns else whole
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -67,7 +67,7 @@ class Training:
         self.steps_per_epoch = len(train) // recipe.batch
         self.steps = self.steps_per_epoch * recipe.epochs
         self._val: tuple[Preprocess, Dataset] | None = None
-        self.commit = _commit()  # now: by the end of the run the checkout may have moved on
+        self.commit = _git_commit()  # at the start: the checkout may change during the run
 
     def _check(self, bf16_gradients: bool) -> None:
         recipe, count = self.recipe, self.part[1]
@@ -89,16 +89,16 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """The epoch to be trained next, or in the middle of which the run is; from 0."""
+        """The current epoch, or between two epochs the next one; from 0."""
         return self.state.step // self.steps_per_epoch
 
-    def fit(self, val_sources: list[Path], cache: Path | None = None) -> Accuracy:
-        """Trains what is left, scoring each epoch on the validation photos.
+    def fit(self, val_sources: list[Path], cache: Path | None = None) -> Score:
+        """Trains the remaining epochs and scores each on the validation photos.
 
-        Raises KeyboardInterrupt after a signal, when the checkpoint is written.
+        After a signal it writes the checkpoint and raises KeyboardInterrupt.
         """
         recipe, state = self.recipe, self.state
-        result: Accuracy | None = None
+        result: Score | None = None
         work = [recipe.size_at(s // self.steps_per_epoch) ** 2 for s in range(self.steps)]
         log = RunLog(self.run, recipe, active=self.ranks.first)
         with (
@@ -124,7 +124,7 @@ class Training:
                 row |= {"seconds": round(seconds, 2), "waited": round(waited, 2)}
                 log.epoch(row, state.step)
                 bar.write(f"epoch {epoch + 1}/{recipe.epochs}: loss {loss:.3f}, {result}")
-                if state.step < self.steps and stop.agreed():
+                if state.step < self.steps and stop.is_due():
                     raise KeyboardInterrupt
         if result is None:  # a finished run was resumed
             result = self._score(val_sources, cache)
@@ -135,15 +135,15 @@ class Training:
         return result
 
     def _train_epoch(self, bar: Any, log: RunLog, stop: Stop) -> tuple[float, float]:
-        """Mean loss, and the seconds spent on waiting for batches."""
+        """Mean loss, and the seconds spent waiting for batches."""
         recipe, state, epoch = self.recipe, self.state, self.epoch
         self.forward.train()
         waited, began, photos = 0.0, time.perf_counter(), 0
         ready = time.perf_counter()
         for cut, targets, views in self.loader.batches(self._orders(epoch)):
             waited += time.perf_counter() - ready
-            # Everything random comes from the step's number: a resumed run is the same run.
-            torch.manual_seed(_mixed(recipe.seed, state.step) + self.part[0])
+            # All randomness is seeded by the step: a resumed run gives the same weights.
+            torch.manual_seed(_derive_seed(recipe.seed, state.step) + self.part[0])
             lr = set_rates(state.optimizer, recipe, state.step, self.steps).weights
             x = views(cut, recipe)
             with self._autocast():
@@ -171,7 +171,7 @@ class Training:
                     f"loss {loss.item():.3f}, top-1 {top1:.0%}, {views.px} px, {rate:.0f} images/s"
                 )
             bar.update(views.px**2)
-            if (state.step % INTERVAL == 0 or self.ranks.count == 1) and not last and stop.agreed():
+            if (state.step % INTERVAL == 0 or self.ranks.count == 1) and not last and stop.is_due():
                 state.seconds += time.perf_counter() - began
                 self._save()
                 raise KeyboardInterrupt
@@ -182,45 +182,45 @@ class Training:
         return mean / self.steps_per_epoch, waited
 
     def _orders(self, epoch: int) -> Iterator[Order]:
-        """What is left of the epoch, for this process."""
+        """The remaining batches of the epoch, for this process."""
         recipe = self.recipe
         shuffle = torch.Generator().manual_seed(
-            _mixed(recipe.seed, -1 - epoch if recipe.reshuffle else -1)
+            _derive_seed(recipe.seed, -1 - epoch if recipe.reshuffle else -1)
         )
         order = torch.randperm(len(self.data), generator=shuffle)
         first = self.state.step - epoch * self.steps_per_epoch
         for i in range(first, self.steps_per_epoch):
             step = epoch * self.steps_per_epoch + i
-            generator = torch.Generator().manual_seed(_mixed(recipe.seed, step))
+            generator = torch.Generator().manual_seed(_derive_seed(recipe.seed, step))
             noise = recipe.colour_noise if step < recipe.noise_until * self.steps else 0.0
             side, px = self.data.images.shape[1], recipe.size_at(epoch)
             views = draw(recipe, recipe.batch, side, px, noise, generator)
             index = order[i * recipe.batch : (i + 1) * recipe.batch]
             yield Order(index[self.part[0] :: self.part[1]], views.part(*self.part))
 
-    def _score(self, sources: list[Path], cache: Path | None, epoch: int | None = None) -> Accuracy:
-        """Accuracy of the network as it is, on photos at the size of `epoch` (or the present)."""
+    def _score(self, sources: list[Path], cache: Path | None, epoch: int | None = None) -> Score:
+        """Scores the current network at the photo size of `epoch` (default: the current one)."""
         epoch = min(self.epoch if epoch is None else epoch, self.recipe.epochs - 1)
         spec = Preprocess().at(self.recipe.size_at(epoch))
-        if self._val is None or self._val[0] != spec:  # it changes with the size of the crop only
-            with self.ranks.one_at_a_machine():
+        if self._val is None or self._val[0] != spec:  # reloaded only when the crop size changes
+            with self.ranks.local_first():
                 self._val = spec, load(sources, spec, self.data.labels, cache)
         val = self._val[1]
         for buffer in self.network.buffers():
-            self.ranks.same(buffer)  # each process has seen other photos: batch norm must agree
+            self.ranks.broadcast(buffer)  # batch norm statistics differ per process
         rank, count = self.part
         own = Dataset(val.images[rank::count], val.targets[rank::count], val.labels)
         if not len(own):
             raise ValueError(f"{len(val)} validation photos are fewer than {count} processes")
-        result = accuracy(self.predictor(), own)
+        result = evaluate(self.predictor(), own)
         sums = torch.tensor([result.top1 * len(own), result.top5 * len(own), len(own)])
         if count > 1:
             sums = self.ranks.total(sums.to(self.device)).cpu()
         top1, top5, photos = sums.double().tolist()
-        return Accuracy(top1 / photos, top5 / photos, round(photos))
+        return Score(top1 / photos, top5 / photos, round(photos))
 
     def predictor(self) -> Predict:
-        """uint8 crops -> logits with the network as it is now."""
+        """uint8 crops -> logits of the current network."""
         recipe = self.recipe
         deployable = Deployable(self.network, recipe.mean, recipe.std).to(self.device).eval()
 
@@ -240,12 +240,12 @@ class Training:
         if self.ranks.first:
             checkpoint.save(self.run / FILE)
 
-    def model(self, result: Accuracy) -> Checkpoint:
-        """What export reads: the plain network and the facts about it, no optimiser."""
+    def model(self, result: Score) -> Checkpoint:
+        """The checkpoint for export: the plain network and its facts, without the optimiser."""
         recipe, state = self.recipe, self.state
         network = AlexNet(len(self.data.labels), recipe.arch, dropout=recipe.dropout)
         network.load_state_dict(state.weights())
-        finished = plain(network)
+        finished = to_plain(network)
         facts = {
             "arch": finished.arch,
             "recipe": recipe.to_json(),
@@ -265,14 +265,14 @@ class Training:
         return Checkpoint({f"network.{k}": v for k, v in finished.state_dict().items()}, facts)
 
 
-def _mixed(seed: int, step: int) -> int:
-    return seed * 1_000_003 + step * 7919  # apart for each step; room for ranks in between
+def _derive_seed(seed: int, step: int) -> int:
+    return seed * 1_000_003 + step * 7919  # distinct for each step, with gaps for the ranks
 
 
 def _soft_targets(data: Dataset, smoothing: float) -> Tensor:
     """(classes, classes): row i is the target for class i, smoothed over the known classes only.
 
-    Classes without photos keep a target of zero, so the network learns that it does not know them.
+    Classes without photos have a target of zero, so that the network learns not to predict them.
     """
     classes = len(data.labels)
     table = torch.eye(classes) * (1 - smoothing)
@@ -280,7 +280,7 @@ def _soft_targets(data: Dataset, smoothing: float) -> Tensor:
     return table
 
 
-def _commit() -> str:
+def _git_commit() -> str:
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=Path(__file__).parent, capture_output=True, text=True, check=False,

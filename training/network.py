@@ -3,11 +3,11 @@
 `alexnet`            one tower (Krizhevsky, "One weird trick", arXiv 1404.5997), with torchvision's
                      names and shapes: 61,100,840 parameters for 1000 classes
 `alexnet-bn`         the same with batch norm after every layer but the last; folds into `alexnet`
-`alexnet2012`        two columns, as the code of 2012 has them (its net 145): 60,965,224 parameters
+`alexnet2012`        two columns, as in the code of 2012 (its net 145): 60,965,224 parameters
 `alexnet2012-paper`  the same weights in the paper's order (ReLU, norm, pool) and initialisation
 `alexnet-caffe`      BVLC's reimplementation; only to import its weights
 
-docs/training.md says where code and paper disagree.
+docs/training.md lists the differences between code and paper.
 """
 
 from collections.abc import Callable
@@ -26,18 +26,18 @@ Layers = list[nn.Module]
 
 @dataclass(frozen=True)
 class Architecture:
-    """What tells one AlexNet from another."""
+    """The properties in which the AlexNets differ."""
 
     features: Callable[[], Layers]
     batch_norm: bool = False
     sigmas: tuple[float, ...] | None = None
-    """Standard deviation of each layer's first weights; None: torch's default."""
+    """Standard deviation of each layer's initial weights; None: torch's default."""
     crop: int = 224
-    """Side in px of what it looks at."""
+    """Side of the input in px."""
 
     @property
     def original(self) -> bool:
-        """Dropout where and how it was in 2012; torchvision drops one layer earlier."""
+        """Whether dropout is placed and scaled as in 2012; torchvision's is one layer earlier."""
         return self.sigmas is not None
 
 
@@ -53,7 +53,7 @@ def _alexnet() -> Layers:
 
 def _alexnet2012() -> Layers:
     return [
-        nn.ZeroPad2d((0, 3, 0, 3)),  # right and bottom: how the code gets 55 positions out of 224
+        nn.ZeroPad2d((0, 3, 0, 3)),  # right and bottom: gives 55 positions for 224 px
         nn.Conv2d(3, 96, 11, stride=4), CrossMapNorm(96, columns=2), _pool(), _relu(),
         nn.Conv2d(96, 256, 5, padding=2, groups=2), _relu(),
         CrossMapNorm(256, columns=2), SpatialNorm(), _pool(),
@@ -64,15 +64,15 @@ def _alexnet2012() -> Layers:
 
 
 def _alexnet2012_paper() -> Layers:
-    return [nn.ZeroPad2d((0, 3, 0, 3)), *_normalised(columns=2, k=2.0)]
+    return [nn.ZeroPad2d((0, 3, 0, 3)), *_paper_layers(columns=2, k=2.0)]
 
 
 def _alexnet_caffe() -> Layers:
-    return _normalised(columns=1, k=1.0)
+    return _paper_layers(columns=1, k=1.0)
 
 
-def _normalised(columns: int, k: float) -> Layers:
-    """Convolution, ReLU, norm, pool, as the paper has them."""
+def _paper_layers(columns: int, k: float) -> Layers:
+    """The paper's order: convolution, ReLU, norm, pool."""
     return [
         nn.Conv2d(3, 96, 11, stride=4), _relu(), CrossMapNorm(96, columns, k=k), _pool(),
         nn.Conv2d(96, 256, 5, padding=2, groups=2), _relu(), CrossMapNorm(256, columns, k=k),
@@ -108,7 +108,7 @@ class AlexNet(nn.Module):
     """(N, 3, H, W) normalised pixels -> (N, classes) logits, for any H and W of at least 63 (in the
     networks of 2012 64, in Caffe's, which pads nothing, 67).
 
-    With `dropout` 0 it is plain: what is exported, and what `plain` makes of a trained one.
+    With `dropout` 0 it is plain: the form that is exported, and that `to_plain` returns.
     """
 
     def __init__(self, classes: int = 1000, arch: str = "alexnet", *, dropout: float = 0.5):
@@ -117,7 +117,7 @@ class AlexNet(nn.Module):
         self.arch = arch
         features, classifier = architecture.features(), _classifier(classes, arch, dropout)
         if architecture.batch_norm:
-            features, classifier = _batch_normed(features), _batch_normed(classifier)
+            features, classifier = _with_batch_norm(features), _with_batch_norm(classifier)
         self.features = nn.Sequential(*features)
         self.avgpool = nn.AdaptiveAvgPool2d(POOLED)
         self.classifier = nn.Sequential(*classifier)
@@ -159,8 +159,8 @@ def _classifier(classes: int, arch: str, dropout: float) -> Layers:
     ]  # fmt: skip
 
 
-def _batch_normed(layers: Layers) -> Layers:
-    """Batch norm between each layer with weights and its ReLU; it makes the bias idle."""
+def _with_batch_norm(layers: Layers) -> Layers:
+    """Adds batch norm between each layer with weights and its ReLU; it replaces the bias."""
     normed: Layers = []
     for layer, following in zip(layers, [*layers[1:], None], strict=True):
         normed.append(layer)
@@ -172,7 +172,7 @@ def _batch_normed(layers: Layers) -> Layers:
 
 
 class Deployable(nn.Module):
-    """The network as it is served: (N, H, W, 3) uint8 pixels -> (N, classes) float32 logits.
+    """The network as served: (N, H, W, 3) uint8 pixels -> (N, classes) float32 logits.
 
     `network` is an AlexNet or a column of one. `mean` and `std` are per channel on the 0-255 scale;
     they default to the project's own.

@@ -1,4 +1,4 @@
-"""The optimiser: SGD with momentum, its rates set for each step."""
+"""The optimiser: SGD with momentum, with rates that are set for each step."""
 
 import torch
 
@@ -39,7 +39,7 @@ def set_rates(sgd: torch.optim.SGD, recipe: Recipe, step: int, steps: int) -> Ra
 
     torch keeps the rate outside the momentum buffer: W <- W - rate * B. In 2012 it was inside:
     V <- 0.9 V - rate * (gradient + decay * W), W <- W + V, so V = -rate * B. When the rate drops,
-    B grows by as much, and V coasts on (section 5 of the paper; checked against it in the tests).
+    B is scaled up so that V keeps its value (section 5 of the paper; the tests compare the two).
     """
     now, before = rates(recipe, step, steps), rates(recipe, max(0, step - 1), steps)
     for group in sgd.param_groups:

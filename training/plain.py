@@ -10,9 +10,9 @@ _Norm = nn.BatchNorm2d | nn.BatchNorm1d
 
 
 @torch.no_grad()
-def plain(network: AlexNet) -> AlexNet:
-    """Without batch norm, which goes into the weights before it, and without dropout, whose factor
-    goes into the weights behind it. `alexnet-bn` becomes `alexnet`; the others keep their name."""
+def to_plain(network: AlexNet) -> AlexNet:
+    """Folds batch norm into the weights before it and dropout's factor into those behind it.
+    `alexnet-bn` becomes `alexnet`; the others keep their name."""
     modules = [*network.features, *network.classifier]
     keep = 1.0
     states: list[dict[str, Tensor]] = []
@@ -22,7 +22,7 @@ def plain(network: AlexNet) -> AlexNet:
         elif isinstance(module, nn.Conv2d | nn.Linear):
             weight, bias = module.weight * keep, module.bias
             states.append(
-                _folded(weight, following)
+                _fold(weight, following)
                 if isinstance(following, _Norm)
                 else {"weight": weight, "bias": bias}  # type: ignore[dict-item]
             )
@@ -33,8 +33,8 @@ def plain(network: AlexNet) -> AlexNet:
     return result
 
 
-def _folded(weight: Tensor, norm: _Norm) -> dict[str, Tensor]:
-    """y = gamma (Wx - mean) / sqrt(var + eps) + beta: W and the bias take the scale per output."""
+def _fold(weight: Tensor, norm: _Norm) -> dict[str, Tensor]:
+    """y = gamma (Wx - mean) / sqrt(var + eps) + beta: W and bias are scaled per output."""
     state = norm.state_dict()
     scale = state["weight"] / torch.sqrt(state["running_var"] + norm.eps)
     return {

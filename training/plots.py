@@ -1,4 +1,4 @@
-"""The pictures of a run: its curves, its learning rates, and the filters of conv1."""
+"""The plots of a run: its curves, its learning rates, and the filters of conv1."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ _STYLE: Any = {
 }
 
 
-def curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:
+def plot_curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     """Loss and accuracy after each epoch, from the rows of `log.jsonl`."""
     epochs = [row["epoch"] for row in rows]
     with plt.rc_context(_STYLE):
@@ -46,8 +46,8 @@ def curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:
         _save(figure, path)
 
 
-def learning_rates(recipe: Recipe, path: Path) -> None:
-    """The rate of each group of parameters over the epochs; a frozen group has none."""
+def plot_learning_rates(recipe: Recipe, path: Path) -> None:
+    """The rate of each group of parameters over the epochs; not drawn where a group is frozen."""
     steps = 100 * recipe.epochs
     values = [rates(recipe, step, steps) for step in range(steps)]
     with plt.rc_context(_STYLE):
@@ -62,7 +62,7 @@ def learning_rates(recipe: Recipe, path: Path) -> None:
 
 
 def _groups(axes: Axes, recipe: Recipe, values: list[Rates], epochs: NDArray[np.float64]) -> None:
-    """One line for each different curve: groups that share one share its line."""
+    """One line per distinct curve; groups with the same curve share it."""
     lines: dict[tuple[float, ...], list[str]] = {}
     for name, curve in zip(Rates._fields, zip(*values, strict=True), strict=True):
         lines.setdefault(curve, []).append(name.replace("_", " "))
@@ -77,7 +77,7 @@ def _groups(axes: Axes, recipe: Recipe, values: list[Rates], epochs: NDArray[np.
 
 
 def filter_grid(weight: Tensor) -> NDArray[np.uint8]:
-    """(N, 3, k, k) filters -> one RGB picture, 16 in a row, each with a contrast of its own."""
+    """(N, 3, k, k) filters -> one RGB picture, 16 per row, the contrast of each stretched."""
     filters = weight.detach().cpu().float().permute(0, 2, 3, 1).numpy()
     low = filters.min((1, 2, 3), keepdims=True)
     span = np.maximum(filters.max((1, 2, 3), keepdims=True) - low, 1e-9)
@@ -89,8 +89,8 @@ def filter_grid(weight: Tensor) -> NDArray[np.uint8]:
     return grid.astype(np.uint8)
 
 
-def filters(weight: Tensor, path: Path) -> None:
-    """The picture of figure 3 of the paper: what conv1 has learnt to look for."""
+def plot_filters(weight: Tensor, path: Path) -> None:
+    """The filters of conv1, as in figure 3 of the paper."""
     grid = np.kron(filter_grid(weight), np.ones((4, 4, 1), np.uint8))  # 4 screen pixels for one
     path.parent.mkdir(parents=True, exist_ok=True)
     plt.imsave(path, grid)

@@ -1,9 +1,9 @@
 """Gradual magnitude pruning of the fully connected layers.
 
-Nine tenths of AlexNet's weights are in fc6 and fc7, and most of them do nothing (Han et al.,
+Nine tenths of AlexNet's weights are in fc6 and fc7, and most of them can be zero (Han et al.,
 "Deep Compression", arXiv 1510.00149, table 4). Sparsity rises along a cubic (Zhu and Gupta,
-arXiv 1710.01878) so that the network heals while it is still learning; a weight that was zeroed
-may grow back until the next call, so no mask has to be kept or saved.
+arXiv 1710.01878), so that the network recovers while it still learns. Zeroed weights may grow again
+until the next call, so there is no mask to keep or save.
 """
 
 import torch
@@ -12,11 +12,11 @@ from training.network import AlexNet
 from training.recipe import Recipe
 
 INTERVAL = 10  # steps between two calls of `prune`
-_SAMPLE = 1_000_000  # weights looked at to find the threshold: off by 0.05 % of them at most
+_SAMPLE = 1_000_000  # weights sampled for the threshold: sparsity is off by 0.05 % at most
 
 
 def sparsity_at(done: float, recipe: Recipe) -> float:
-    """The sparsity due when the fraction `done` of the run has passed."""
+    """The target sparsity after the fraction `done` of the run."""
     start, end = recipe.pruning
     if done >= end:
         return recipe.sparsity

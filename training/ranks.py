@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its fellows."""
+    """This process and its place among those of the run."""
 
     device: torch.device
     rank: int = 0
@@ -25,7 +25,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and reports."""
+        """Whether this process writes files and reports."""
         return self.rank == 0
 
     def total(self, value: Tensor) -> Tensor:
@@ -34,15 +34,15 @@ class Ranks:
             dist.all_reduce(value)
         return value
 
-    def same(self, value: Tensor) -> Tensor:
+    def broadcast(self, value: Tensor) -> Tensor:
         """The first process's value, in place."""
         if self.count > 1:
             dist.broadcast(value, 0)
         return value
 
     @contextmanager
-    def one_at_a_machine(self) -> Iterator[None]:
-        """The first process on each machine goes ahead, the others follow when it is done."""
+    def local_first(self) -> Iterator[None]:
+        """The first process on each machine runs the block before the others."""
         if self.count > 1 and self.local > 0:
             dist.barrier()
         yield
@@ -51,8 +51,8 @@ class Ranks:
 
 
 @contextmanager
-def joined(device: str | None = None) -> Iterator[Ranks]:
-    """Joins the run that torchrun describes in the environment; leaves it in the end."""
+def join_run(device: str | None = None) -> Iterator[Ranks]:
+    """Joins the process group that torchrun describes in the environment, and leaves it at exit."""
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if "RANK" not in os.environ:
         yield Ranks(torch.device(name))

@@ -1,4 +1,4 @@
-"""A training run is one frozen `Recipe`; the named ones are here, with the result to expect.
+"""The settings of a training run, and the named recipes with their expected results.
 
 `alexnet-train --recipe NAME --plot rates.png` draws its learning rates.
 """
@@ -17,44 +17,44 @@ class Recipe:
     epochs: int
     arch: str = "alexnet-bn"
     batch: int = 256
-    """Photos in a step, over all processes together."""
+    """Photos per step, over all processes."""
     sizes: tuple[tuple[int, int], ...] = ((0, 224),)
     """(first epoch, side of the crop in px): small crops are cheap, and AlexNet pools to 6 x 6."""
     store: int = 256
     """Side in px at which photos are packed; 256 as in the paper, section 2."""
     mean: tuple[float, float, float] = (PIXEL_ZERO,) * 3
     std: tuple[float, float, float] = (PIXEL_SCALE,) * 3
-    """The network sees (pixel - mean) / std, RGB on the 0-255 scale."""
+    """The input is (pixel - mean) / std, RGB on the 0-255 scale."""
 
     view: tuple[float, float] = (0.5, 1.0)
     """Random crops span these fractions of the stored side."""
     chunk: int = 1
-    """Photos in a row that share place and flip: 32 in the code of 2012."""
+    """Consecutive photos that share place and flip: 32 in the code of 2012."""
     reshuffle: bool = True
-    """A new order in each epoch; in 2012 the order was drawn once."""
+    """Draw a new order in each epoch; in 2012 it was drawn once."""
     jitter: float = 0.2
-    """How far contrast and brightness change."""
+    """Largest relative change of contrast and brightness."""
     filters: tuple[str, ...] = ("bilinear",)
-    """What enlarges or reduces the views, one of them for each batch."""
+    """Filters that resize the views; one is drawn for each batch."""
     sharpness: float = 0.0
-    """How far views are blurred or sharpened."""
+    """Largest strength of blurring and sharpening."""
     grain: float = 0.0
-    """Grey levels of noise at most."""
+    """Largest amplitude of noise, in grey levels."""
     colour_noise: float = 0.0
     """Strength of the shift along the principal components of colour; 0.1 in 2012."""
     noise: Literal["code", "paper"] = "code"
     noise_until: float = 1.0
-    """The fraction of the run after which there is no colour noise."""
+    """Fraction of the run after which there is no colour noise."""
 
     schedule: Schedule = "linear"
     peak_lr: float = 0.15
-    """For a batch of 256, and in proportion for others (linear scaling, arXiv 1706.02677)."""
+    """For a batch of 256; in proportion for others (linear scaling, arXiv 1706.02677)."""
     warmup: float = 0.1
     """Fraction of a linear schedule in which the learning rate rises."""
     momentum: float = 0.9
     nesterov: bool = True
     rate_in_velocity: bool = False
-    """As in 2012: after a drop of the rate the old velocity coasts on at its old size."""
+    """As in 2012: a drop of the rate does not shrink the current velocity."""
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
     dropout: float = 0.5
@@ -62,7 +62,7 @@ class Recipe:
     sparsity: float = 0.0
     """Fraction of the fully connected weights that is zero at the end (training/prune.py)."""
     pruning: tuple[float, float] = (0.4, 0.8)
-    """Where in the run, as fractions of it, sparsity rises from nothing to that."""
+    """The fractions of the run between which sparsity rises from 0."""
     seed: int = 2012
 
     def size_at(self, epoch: int) -> int:
@@ -81,7 +81,7 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-# 2012 to the letter of its code (net 145). Expect 57.2 to 57.7 % top-1 and 80.1 to 80.6 % top-5 of
+# The code of 2012 exactly (net 145). Expect 57.2 to 57.7 % top-1 and 80.1 to 80.6 % top-5 of
 # ILSVRC-2012 on the central crop, 59.0 to 59.6 and 81.6 to 82.0 with ten views: the original's own
 # results, not yet measured with this code.
 ORIGINAL = Recipe(
@@ -104,7 +104,7 @@ ORIGINAL = Recipe(
     precision="fp32",
 )
 
-# What the paper says where it differs from the code: order of the layers, sigma 0.01 everywhere,
+# The paper where it differs from the code: order of the layers, sigma 0.01 everywhere,
 # one rate for weights and biases, no freezing, eigenvalues as weights of the colour noise.
 PAPER = replace(
     ORIGINAL,
@@ -117,11 +117,11 @@ PAPER = replace(
     schedule="2012-paper",
 )
 
-# The same net on the schedule that replaced the hand-made one in December 2012 (its net 170: 57.7 %
+# The same net with the schedule that replaced the manual one in December 2012 (its net 170: 57.7 %
 # top-1, 80.4 % top-5 on the central crop after 95 epochs).
 DEXP = replace(ORIGINAL, name="2012-dexp", epochs=95, schedule="dexp", noise_until=1.0)
 
-# The same architecture with what was learnt since: batch norm instead of LRN (60 % top-1 in the
+# The same architecture with later methods: batch norm instead of LRN (60 % top-1 in the
 # literature, where LRN has 57), a linear decay (+2.2 points over steps in caffenet-benchmark),
 # large batches with a warm-up, bf16. Expect 60 % top-1, 82 % top-5; not yet measured with this
 # code.
@@ -135,7 +135,7 @@ MODERN = Recipe(
     dropout=0.3,
 )
 
-# A photo folder of one's own, from nothing, at full size.
+# The user's own photo folder, from scratch, at full size.
 PLAIN = Recipe(name="plain", epochs=30)
 
 # The starter that `make serve` serves: Tiny ImageNet, 200 classes, 64 px tiles.
@@ -150,9 +150,9 @@ STARTER = Recipe(
     sparsity=0.9,
 )
 
-# The starter, continued (--init) for photos that are sharper than the tiles it has seen, and that
-# never went through their JPEG: whatever a filter, a lens or a sensor adds must not matter. Expect
-# 50 % / 75 %, and 48 % of sharp photos: 87 minutes more.
+# The starter, continued (--init) for photos that are sharper than its tiles and without their JPEG
+# artefacts: it must not depend on the traces of filters, lenses or sensors. Expect 50 % / 75 %, and
+# 48 % on sharp photos: 87 minutes more.
 SHARP = replace(
     STARTER,
     name="starter-sharp",
@@ -164,7 +164,7 @@ SHARP = replace(
     peak_lr=0.08,
 )
 
-# Seconds on any machine: proves the chain, learns nothing worth serving.
+# Takes seconds on any machine: tests the chain, the result is not worth serving.
 SMOKE = Recipe(
     name="smoke", epochs=2, batch=16, sizes=((0, 64),), store=64, peak_lr=0.32, sparsity=0.5
 )
@@ -174,6 +174,6 @@ RECIPES = {
 }
 
 
-def named(name: str, **overrides: Any) -> Recipe:
+def get_recipe(name: str, **overrides: Any) -> Recipe:
     """The named recipe with the overrides that are not None."""
     return replace(RECIPES[name], **{k: v for k, v in overrides.items() if v is not None})

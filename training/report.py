@@ -1,4 +1,4 @@
-"""What a run leaves behind for people: its log, TensorBoard, pictures, and a card."""
+"""The human-readable results of a run: its log, TensorBoard, plots, and a card."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from training.checkpoint import Checkpoint
-from training.plots import curves, filter_grid, filters
+from training.plots import filter_grid, plot_curves, plot_filters
 from training.recipe import Recipe
 
 LOG = "log.jsonl"
@@ -36,7 +36,7 @@ The filters of conv1:
 
 
 class RunLog:
-    """The run folder's log; a context. Where `active` is False it does nothing."""
+    """The log of the run folder, a context manager; does nothing unless `active`."""
 
     def __init__(self, run: Path, recipe: Recipe, *, active: bool = True):
         self.run, self.recipe, self.active = run, recipe, active
@@ -52,16 +52,16 @@ class RunLog:
             self.board.close()
 
     def _begin(self) -> SummaryWriter:
-        """With the first line, so that a run that fails at once leaves nothing behind."""
+        """Called before the first line, so that a run that fails at once leaves no files."""
         if self.board is None:
             self.run.mkdir(parents=True, exist_ok=True)
             self._write("recipe.json", self.recipe.to_json())
-            self._write("environment.json", environment())
+            self._write("environment.json", describe_environment())
             self.board = SummaryWriter(self.run / "tensorboard")
         return self.board
 
     def step(self, step: int, loss: float, top1: float, lr: float, rate: float) -> None:
-        """A few figures every few steps, for TensorBoard."""
+        """Writes one point to TensorBoard."""
         if self.active:
             board = self._begin()
             for name, value in (
@@ -71,7 +71,7 @@ class RunLog:
                 board.add_scalar(name, value, step)
 
     def epoch(self, row: dict[str, Any], step: int) -> None:
-        """One line of `log.jsonl`."""
+        """Writes one line of `log.jsonl`, and its point to TensorBoard."""
         if self.active:
             board = self._begin()
             board.add_scalar("validation/top1", row["top1"], step)
@@ -80,22 +80,22 @@ class RunLog:
                 file.write(json.dumps(row) + "\n")
 
     def finish(self, model: Checkpoint, step: int) -> None:
-        """The pictures and the card."""
+        """Writes the plots and the card."""
         if not self.active:
             return
         facts, conv1 = model.facts, next(iter(model.tensors.values()))
         rows = [json.loads(line) for line in (self.run / LOG).read_text().splitlines()]
-        curves(rows, f"{facts['arch']}, recipe {self.recipe.name}", self.run / "curves.png")
-        filters(conv1, self.run / "filters.png")
+        plot_curves(rows, f"{facts['arch']}, recipe {self.recipe.name}", self.run / "curves.png")
+        plot_filters(conv1, self.run / "filters.png")
         with SummaryWriter(self.run / "tensorboard") as board:
             board.add_image("conv1", filter_grid(conv1), step, dataformats="HWC")
-        (self.run / "card.md").write_text(card(facts))
+        (self.run / "card.md").write_text(format_card(facts))
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
         (self.run / name).write_text(json.dumps(value, indent=2) + "\n")
 
 
-def card(facts: dict[str, Any]) -> str:
+def format_card(facts: dict[str, Any]) -> str:
     """The run's card, from the facts of its finished model."""
     result, dense = facts["accuracy"], facts["dense"]
     pruning = ""
@@ -112,8 +112,8 @@ def card(facts: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
-def environment() -> dict[str, Any]:
-    """Machine and versions, so that a figure can be understood later."""
+def describe_environment() -> dict[str, Any]:
+    """Machine and versions, to put figures into context later."""
     cuda = torch.cuda.is_available()
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

@@ -1,4 +1,4 @@
-"""What a run is, between two steps: weights, momentum, and how far it has come."""
+"""The state of a run between two steps: weights, momentum, and progress."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,23 +17,23 @@ FILE = "last.safetensors"
 
 @dataclass
 class State:
-    """Everything random is drawn from the number of the step, so no generator is part of this."""
+    """Contains no random generator: all randomness is seeded by the step number."""
 
     recipe: Recipe
     network: AlexNet | Column
     optimizer: torch.optim.SGD
     step: int = 0
     loss: Tensor = field(default_factory=lambda: torch.zeros(()))
-    """Sum over the steps of this epoch."""
+    """Sum over the steps of the current epoch."""
     seconds: float = 0.0
-    """Spent on training, validation not counted."""
+    """Time spent on training, without validation."""
     lineage: list[str] = field(default_factory=list)
-    """The recipes that these weights went through, this one last."""
+    """The recipes that trained these weights, this one last."""
     dense: dict[str, Any] | None = None
     """Accuracy before pruning began."""
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights of the whole network; all processes that hold a column take part."""
+        """The weights of the whole network; with columns, all processes must call it."""
         return {name: self._whole(name, t) for name, t in self.network.state_dict().items()}
 
     def checkpoint(self) -> Checkpoint:
@@ -52,17 +52,17 @@ class State:
         return Checkpoint(tensors, facts)
 
     def init(self, path: Path) -> None:
-        """Takes the weights of a `last.safetensors`, not its momentum; raises CheckpointError."""
+        """Loads the weights of a `last.safetensors`, not its momentum; raises CheckpointError."""
         checkpoint = Checkpoint.load(path)
         try:
-            self._take(checkpoint.part("network"))
+            self._load(checkpoint.part("network"))
         except RuntimeError as error:
             raise CheckpointError(f"{path} does not fit this network: {error}") from None
         self.lineage = [*checkpoint.facts["lineage"], self.recipe.name]
         self.seconds = checkpoint.facts["seconds"]
 
     def resume(self, run: Path) -> None:
-        """Goes on from the run folder's checkpoint; raises CheckpointError, ValueError."""
+        """Loads the checkpoint of the run folder; raises CheckpointError, ValueError."""
         checkpoint = Checkpoint.load(run / FILE)
         facts = checkpoint.facts
         if "step" not in facts:
@@ -70,12 +70,12 @@ class State:
         if Recipe.from_json(facts["recipe"]) != self.recipe:
             raise ValueError(f"{run} holds a run of another recipe")
         try:
-            self._take(checkpoint.part("network"))
+            self._load(checkpoint.part("network"))
         except RuntimeError as error:
             raise ValueError(f"{run} holds a run on other classes") from error
         momentum = checkpoint.part("momentum")
         for name, parameter in self.network.named_parameters():
-            # In the parameter's own memory layout: the fused step goes through both as they lie.
+            # In the memory layout of the parameter, which the fused optimiser step requires.
             buffer = torch.empty_like(parameter, requires_grad=False)
             buffer.copy_(self._part(name, momentum[name]))
             self.optimizer.state[parameter]["momentum_buffer"] = buffer
@@ -83,7 +83,7 @@ class State:
         self.step, self.seconds = facts["step"], facts["seconds"]
         self.lineage, self.dense = facts["lineage"], facts["dense"]
 
-    def _take(self, weights: dict[str, Tensor]) -> None:
+    def _load(self, weights: dict[str, Tensor]) -> None:
         self.network.load_state_dict({k: self._part(k, v) for k, v in weights.items()})
 
     def _part(self, name: str, tensor: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from alexnet.golden import Golden
 from export.to_onnx import to_onnx
 from gpu.buckets import BucketEngine
 from gpu.network import Network
-from tests.networks import PLAIN, lively, photos
+from tests.networks import PLAIN, photos, random_model
 from tests.paths import STARTER
 
 pytest.importorskip("triton", reason="make test-gpu has it")
@@ -108,7 +108,7 @@ def test_engines_one_after_the_other_leave_no_memory_behind(bundle: Bundle) -> N
 def test_the_gpu_computes_what_float64_does(
     arch: str, precision: str, network: Callable[..., Network]
 ) -> None:
-    model = lively(arch)
+    model = random_model(arch)
     graph, crops = to_onnx(model, model.crop), torch.from_numpy(photos(model.crop))
     exact = Network(graph, torch.float64)(crops)
     got = network(graph, DTYPES[precision], "cuda:0")(crops.cuda()).cpu().double()

@@ -12,7 +12,7 @@ from benchmarks.gpu.resources import resources
 from export.to_onnx import to_onnx
 from gpu.fused import FusedNetwork
 from gpu.network import Network
-from tests.networks import PLAIN, lively, photos
+from tests.networks import PLAIN, photos, random_model
 from tests.paths import STARTER
 
 # What runs in the network of each kind: normalisation, three poolings, and what norms are left.
@@ -31,7 +31,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("arch", PLAIN)
 def test_it_computes_what_the_plain_network_does(arch: str) -> None:
-    model = lively(arch)
+    model = random_model(arch)
     graph, crops = to_onnx(model, model.crop), torch.from_numpy(photos(model.crop, count=2))
     wanted = Network(graph, torch.float64)(crops)
     largest = float(wanted.abs().max())
@@ -42,7 +42,7 @@ def test_it_computes_what_the_plain_network_does(arch: str) -> None:
 
 @pytest.mark.parametrize("arch", PLAIN)
 def test_every_kernel_gets_what_it_takes_and_compiles_for_hopper(arch: str) -> None:
-    model = lively(arch)
+    model = random_model(arch)
     network = FusedNetwork(to_onnx(model, model.crop), torch.bfloat16, "meta", weights=torch.int8)
     images = torch.empty((2, model.crop, model.crop, 3), dtype=torch.uint8, device="meta")
     found = resources(lambda: network(images), 90)
@@ -51,7 +51,7 @@ def test_every_kernel_gets_what_it_takes_and_compiles_for_hopper(arch: str) -> N
 
 
 def test_more_photos_than_the_kernel_takes_go_to_a_plain_product() -> None:
-    network = FusedNetwork(to_onnx(lively("alexnet"), 224), torch.float16, "meta", torch.int8)
+    network = FusedNetwork(to_onnx(random_model("alexnet"), 224), torch.float16, "meta", torch.int8)
     images = torch.empty((65, 224, 224, 3), dtype=torch.uint8, device="meta")
     assert [r.kernel for r in resources(lambda: network(images), 90)] == KERNELS["alexnet"]
 
@@ -60,7 +60,7 @@ def test_more_photos_than_the_kernel_takes_go_to_a_plain_product() -> None:
 def test_weights_of_8_bits_give_any_batch_the_same_numbers(
     weights: torch.dtype, apart: float
 ) -> None:
-    model = lively("alexnet")
+    model = random_model("alexnet")
     graph, crops = to_onnx(model, 224), torch.from_numpy(photos(224, count=1))
     exact = Network(graph, torch.float64)(crops)
     network = FusedNetwork(graph, torch.float16, weights=weights)

@@ -19,7 +19,7 @@ from gpu.facts import Gpu, facts
 from gpu.plan import Plan, PlanError, Recipe, cached, tensorrt
 from gpu.typed import PRECISIONS
 from tests.paths import STARTER
-from training.importers import IMAGENET_MEAN, IMAGENET_STD, Model
+from training.importers import IMAGENET_MEAN, IMAGENET_STD, TrainedModel
 from training.network import AlexNet
 
 trt = pytest.importorskip("tensorrt_rtx", reason="make test-gpu-build has it")
@@ -41,7 +41,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> bytes:
     monkeypatch.setattr("training.network.HIDDEN", 64)
     torch.manual_seed(0)
     network = AlexNet(10, "alexnet2012", dropout=0.0).eval()
-    model = Model(
+    model = TrainedModel(
         network, IMAGENET_MEAN, IMAGENET_STD, Labels.imagenet(), 1000, {}, "0" * 64, crop=224
     )
     return to_onnx(model, 224)

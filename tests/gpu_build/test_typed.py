@@ -19,7 +19,7 @@ from export.to_onnx import to_onnx
 from gpu.typed import PRECISIONS, float_graph, typed
 from tests.paths import STARTER
 from tests.photos import draw
-from training.importers import IMAGENET_MEAN, IMAGENET_STD, Model
+from training.importers import IMAGENET_MEAN, IMAGENET_STD, TrainedModel
 from training.network import ARCHITECTURES, AlexNet
 
 pytest.importorskip("tensorrt_rtx", reason="make test-gpu-build has it")
@@ -48,7 +48,7 @@ def evaluate(data: bytes, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 @pytest.fixture(params=["alexnet", "alexnet2012", "alexnet2012-paper", "alexnet-caffe"])
-def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Model:
+def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TrainedModel:
     """64 hidden units; with pixels of 0-255 where there are norms, whose squares pass 65504."""
     monkeypatch.setattr("training.network.HIDDEN", 64)
     torch.manual_seed(0)
@@ -58,16 +58,16 @@ def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mo
         nn.init.normal_(layer.bias, std=0.1)  # type: ignore[arg-type]
     std = IMAGENET_STD if request.param == "alexnet" else (0.2, 0.2, 0.2)
     crop = ARCHITECTURES[request.param].crop
-    return Model(network, IMAGENET_MEAN, std, Labels.imagenet(), 1000, {}, "0" * 64, crop)
+    return TrainedModel(network, IMAGENET_MEAN, std, Labels.imagenet(), 1000, {}, "0" * 64, crop)
 
 
 @pytest.fixture
-def crops(model: Model) -> NDArray[np.uint8]:
+def crops(model: TrainedModel) -> NDArray[np.uint8]:
     return np.stack([np.asarray(draw(model.crop, model.crop, seed=seed)) for seed in range(4)])
 
 
 @pytest.fixture
-def int8(model: Model, crops: NDArray[np.uint8]) -> bytes:
+def int8(model: TrainedModel, crops: NDArray[np.uint8]) -> bytes:
     return to_int8(model, model.crop, calibrate(model, crops))
 
 
@@ -87,7 +87,7 @@ def test_every_precision_of_every_architecture_computes_the_float_graph(
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_float_artifact_is_typed_with_its_own_normalisation(
-    precision: str, model: Model, crops: NDArray[np.uint8]
+    precision: str, model: TrainedModel, crops: NDArray[np.uint8]
 ) -> None:
     artifact = to_onnx(model, model.crop)
     wanted, logits = run(artifact, crops), run(typed(artifact, precision), crops)
@@ -147,7 +147,7 @@ def test_integers_are_multiplied_by_scales_of_one_sign_and_no_zero_point(int8: b
 
 @pytest.mark.parametrize("model", ["alexnet"], indirect=True)
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
-def test_scales_cannot_be_had_from_a_float_artifact(precision: str, model: Model) -> None:
+def test_scales_cannot_be_had_from_a_float_artifact(precision: str, model: TrainedModel) -> None:
     with pytest.raises(ValueError, match=f"{precision} needs the scales of an int8 artifact"):
         typed(to_onnx(model, model.crop), precision)
 

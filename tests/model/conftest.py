@@ -1,4 +1,4 @@
-"""What several tests of networks need."""
+"""Fixtures and helpers of the tests of networks."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ CLASSES = ("cherry", "leaf", "sky", "violet")
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """64 hidden units instead of 4096: a sixtieth of the weights, not worth a second thread."""
+    """64 hidden units instead of 4096: a sixtieth of the weights, in one thread."""
     monkeypatch.setattr("training.network.HIDDEN", 64)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -26,7 +26,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders `train` and `val`; four hues that a network tells apart in seconds."""
+    """Class folders `train` and `val` with four hues, which a network learns in seconds."""
     root = tmp_path_factory.mktemp("photos")
     class_folders(root / "train", CLASSES, each=12)
     class_folders(root / "val", CLASSES, each=5, seed=1)
@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Evaluate:
-    """alexnet-evaluate with these arguments -> what it prints; raises SystemExit if it fails."""
+    """Runs alexnet-evaluate and returns its output; raises SystemExit if it fails."""
 
     def evaluate(*arguments: object) -> str:
         monkeypatch.setattr("sys.argv", ["alexnet-evaluate", *map(str, arguments)])

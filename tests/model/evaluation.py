@@ -18,7 +18,7 @@ def greys(folder: Path, **photos: list[int]) -> Path:
     return folder
 
 
-async def served(evaluate: Evaluate, *arguments: object) -> str:
+async def in_thread(evaluate: Evaluate, *arguments: object) -> str:
     """What the command prints, or its last words; meanwhile this thread's loop serves."""
 
     def call() -> str:

@@ -38,7 +38,7 @@ def views_of(images: Tensor, recipe: Recipe, px: int, seed: int = 0) -> tuple[Vi
 
 
 def pixels(x: Tensor, recipe: Recipe) -> Tensor:
-    """What the network sees, back on the scale of pixels."""
+    """The network's input on the scale of pixels."""
     mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in (recipe.mean, recipe.std))
     return x * std + mean
 
@@ -56,7 +56,7 @@ def test_2012_crops_at_33_by_33_places_equally_often() -> None:
     assert views.mirrored.double().mean().item() == pytest.approx(0.5, abs=0.02)
 
 
-def test_in_2012_32_photos_in_a_row_share_their_place_and_flip_but_not_their_colour() -> None:
+def test_in_2012_32_consecutive_photos_share_place_and_flip_but_not_colour() -> None:
     views = draw(ORIGINAL, 32 * 40, 256, 224, 0.1, seeded())
     for shared in (views.tops, views.lefts, views.mirrored):
         chunks = shared.reshape(40, 32)
@@ -86,7 +86,7 @@ def test_a_cut_is_a_slice_of_the_chosen_photo_or_its_mirror_image() -> None:
 
 @pytest.mark.parametrize("recipe", [ORIGINAL, Recipe("test", 1, sharpness=1.0)])
 @pytest.mark.parametrize("count", [2, 3])
-def test_several_processes_see_what_one_would_have_seen(recipe: Recipe, count: int) -> None:
+def test_several_processes_get_the_same_views_as_one(recipe: Recipe, count: int) -> None:
     images, index = photos(12, 256), torch.arange(11, -1, -1)
     views = draw(recipe, 12, 256, 64, 0.1, seeded())
     assert (views.sharpness is not None) == (recipe.sharpness > 0)
@@ -98,7 +98,7 @@ def test_several_processes_see_what_one_would_have_seen(recipe: Recipe, count: i
 
 
 def covariance(recipe: Recipe) -> np.ndarray:
-    """Of what is added to the photos, after a check that it is zero on average."""
+    """The covariance of the colour shifts, whose mean must be 0."""
     shift = draw(recipe, 200_000, 256, 224, 0.1, seeded()).shift.double().numpy()
     np.testing.assert_allclose(shift.mean(0), 0, atol=0.1)
     return np.cov(shift.T)
@@ -109,14 +109,14 @@ def test_colours_shift_along_the_principal_components_by_a_tenth_of_their_deviat
     np.testing.assert_allclose(covariance(ORIGINAL), expected, rtol=0.02, atol=0.1)
 
 
-def test_the_paper_weighs_the_components_by_their_eigenvalues_and_shrinks_nothing() -> None:
+def test_the_paper_weighs_components_by_eigenvalues_and_does_not_scale_photos() -> None:
     deviations = 0.1 * DEVIATIONS**2 / 255
     expected = COMPONENTS @ np.diag(deviations**2) @ COMPONENTS.T
     np.testing.assert_allclose(covariance(PAPER), expected, rtol=0.02, atol=0.03)
     assert set(draw(PAPER, 20, 256, 224, 0.1, seeded()).gain.tolist()) == {1.0}
 
 
-def test_2012_shrinks_its_photos_by_1_1_while_colours_shift_and_only_then() -> None:
+def test_2012_divides_photos_by_1_1_only_while_colours_shift() -> None:
     noisy, clean = (draw(ORIGINAL, 64, 256, 224, noise, seeded()) for noise in (0.1, 0.0))
     assert noisy.gain.tolist() == pytest.approx([1 / 1.1] * 64)
     assert set(clean.gain.tolist()) == {1.0}
@@ -178,14 +178,14 @@ def test_the_same_generator_gives_the_same_views() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_photos_are_left_as_they_were(seed: int) -> None:
+def test_the_photos_are_not_modified(seed: int) -> None:
     images = photos()
     views_of(images, replace(EVERYTHING, jitter=0.2, sharpness=1.0, grain=40.0), 32, seed)
     assert torch.equal(images, photos())
 
 
 def ramp(count: int, side: int) -> Tensor:
-    """Pixels that tell where they come from: (row, column, 0)."""
+    """Pixels whose values are their positions: (row, column, 0)."""
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     image = torch.stack([rows, columns, torch.zeros_like(rows)], -1).to(torch.uint8)
     return image.expand(count, side, side, 3)

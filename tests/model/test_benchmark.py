@@ -1,4 +1,4 @@
-"""The training benchmark runs from end to end at a tiny size; its figures are not looked at."""
+"""The training benchmark runs from end to end at a tiny size; its figures are not checked."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from training.recipe import PLAIN
 
 
 @pytest.mark.parametrize(("arch", "gflop"), [("alexnet", 4.145), ("alexnet2012", 4.136)])
-def test_an_image_costs_what_the_tables_say(arch: str, gflop: float) -> None:
+def test_the_flop_of_an_image(arch: str, gflop: float) -> None:
     """docs: 3 times the forward pass, without conv1's gradient of the photo."""
     assert train_flop(replace(PLAIN, arch=arch)) / 1e9 == pytest.approx(gflop, abs=5e-4)
 

@@ -14,7 +14,7 @@ from tests.photos import class_folders
 from tests.processes import start_server, stop_server
 from training.importers import load_model
 
-# Synsets far apart in the list: an index that is off shows at once.
+# Synsets far apart in the list, so that a wrong index shows.
 CLASSES = ("n01443537", "n02123045", "n02504458", "n07753592")
 
 
@@ -27,7 +27,7 @@ def run(*command: str | Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos of four classes, and a network that was trained on them."""
+    """Photos of four classes, and a network trained on them."""
     folder = tmp_path_factory.mktemp("chain")
     class_folders(folder / "photos", CLASSES, each=24)
     photos = folder / "photos"
@@ -48,7 +48,7 @@ def bundle(folder: Path) -> Path:
     return path
 
 
-def test_the_bundle_tells_the_truth_about_itself(bundle: Path) -> None:
+def test_the_manifest_and_the_card_of_the_bundle(bundle: Path) -> None:
     manifest = Bundle.open(bundle).manifest
     assert manifest.model.classes == 1000
     assert manifest.model.known_classes == len(CLASSES)
@@ -57,13 +57,13 @@ def test_the_bundle_tells_the_truth_about_itself(bundle: Path) -> None:
     for artifact in manifest.artifacts:
         assert artifact.accuracy is not None
         assert artifact.accuracy.photos == 96
-        assert artifact.accuracy.top1 > 0.5, "four hues are told apart better than by chance"
+        assert artifact.accuracy.top1 > 0.5, "four hues are classified better than by chance"
     card = (bundle / "card.md").read_text()
     assert f"{manifest.artifacts[0].accuracy.top1:.1%}" in card  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
-def test_the_bundle_is_served_as_well_as_it_was_measured(
+def test_the_served_bundle_has_the_accuracy_in_its_manifest(
     folder: Path, bundle: Path, precision: str
 ) -> None:
     server = start_server("--model", str(bundle), "--precision", precision)

@@ -27,7 +27,7 @@ def test_a_network_of_2012_is_trained_exported_and_scored(
     recipe = replace(DEXP, epochs=8, batch=16, chunk=4, precision="bf16")
     data = load([photos], Preprocess(recipe.store, recipe.store))
     training = Training(recipe, data, tmp_path / "run")
-    for layer in training.network.layers[5:]:  # sigma 0.01 is meant for layers 64 times as wide
+    for layer in training.network.layers[5:]:  # sigma 0.01 is for layers 64 times as wide
         torch.nn.init.normal_(layer.weight, std=0.02)
     trained = training.fit([photos])
     assert training.network.arch == "alexnet2012"

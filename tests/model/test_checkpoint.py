@@ -49,7 +49,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     assert refusal(path) == f"there is no checkpoint at {path}"
 
@@ -100,7 +100,7 @@ def test_a_failure_while_writing_leaves_the_old_checkpoint(
     assert Checkpoint.load(path).facts == FACTS
 
 
-def test_a_new_checkpoint_takes_the_place_of_the_old(tmp_path: Path) -> None:
+def test_a_new_checkpoint_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     Checkpoint(TENSORS, {"epoch": 1}).save(path)
     Checkpoint({"network.weight": torch.zeros(1)}, {"epoch": 2}).save(path)

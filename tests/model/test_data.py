@@ -62,7 +62,7 @@ def test_synset_folders_are_imagenets_classes(tmp_path: Path) -> None:
     assert data.known == data.targets.tolist() == [0, 999]
 
 
-def test_one_folder_of_ones_own_makes_all_classes_ones_own() -> None:
+def test_one_folder_that_is_no_synset_makes_the_folders_the_classes() -> None:
     labels = class_list({"n01440764", "my cat"})
     assert labels.rows == (Label("my cat", "my cat"), Label("n01440764", "n01440764"))
 
@@ -108,7 +108,7 @@ def test_a_photo_damaged_inside_a_zip_is_skipped_and_named(
     assert next(warnings(caplog)).startswith(f"skipped {path}!photos/leaf/leaf_1.png: ")
 
 
-def test_photos_none_of_which_can_be_read_are_an_error(tmp_path: Path) -> None:
+def test_sources_without_a_readable_photo_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "leaf").mkdir()
     (tmp_path / "leaf" / "a.jpg").write_bytes(b"no photo")
     with pytest.raises(ValueError, match="could be read"):
@@ -125,7 +125,7 @@ def test_unlabelled_photos_are_spread_over_the_folders(photos: Path) -> None:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Gets the size of each photo that is decoded."""
+    """The sizes of the photos decoded so far."""
     sizes: list[int] = []
 
     def counted(data: bytes, spec: Preprocess) -> Photo:
@@ -154,14 +154,12 @@ def test_a_cache_is_filled_once_and_gives_the_same_photos(
     assert_same(again, plain)
 
 
-def test_what_is_done_to_cached_photos_does_not_reach_the_file(
-    photos: Path, tmp_path: Path
-) -> None:
+def test_changes_to_cached_photos_do_not_reach_the_file(photos: Path, tmp_path: Path) -> None:
     load([photos], SPEC, cache=tmp_path / "cache").images[:] = 0
     assert_same(load([photos], SPEC, cache=tmp_path / "cache"), load([photos], SPEC))
 
 
-def test_other_labels_need_no_other_pack(photos: Path, tmp_path: Path, decoded: list[int]) -> None:
+def test_other_labels_use_the_same_pack(photos: Path, tmp_path: Path, decoded: list[int]) -> None:
     load([photos], SPEC, cache=tmp_path / "cache")
     labels = Labels(tuple(Label(name, name) for name in ("sky", "leaf", "cherry")))
     data = load([photos], SPEC, labels, tmp_path / "cache")
@@ -169,7 +167,7 @@ def test_other_labels_need_no_other_pack(photos: Path, tmp_path: Path, decoded: 
     assert len(decoded) == 9
 
 
-def test_a_changed_source_or_another_spec_is_packed_anew(
+def test_a_changed_source_or_spec_gets_a_new_pack(
     photos: Path, tmp_path: Path, decoded: list[int]
 ) -> None:
     cache = tmp_path / "cache"
@@ -196,7 +194,7 @@ def test_photos_that_could_not_be_read_are_remembered(
     assert_same(again, first)
 
 
-def test_a_crash_while_packing_leaves_nothing_that_is_taken_for_a_pack(
+def test_a_crash_while_packing_leaves_no_pack(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, middle = tmp_path / "cache", (photos / "leaf" / "leaf_1.png").read_bytes()
@@ -214,7 +212,7 @@ def test_a_crash_while_packing_leaves_nothing_that_is_taken_for_a_pack(
     assert_same(load([photos], SPEC, cache=cache), load([photos], SPEC))
 
 
-def test_a_pack_that_was_killed_half_way_is_not_taken_for_one(
+def test_an_unfinished_pack_of_a_killed_process_is_not_used(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
@@ -235,7 +233,7 @@ def killed(photos: Photos, spec: Preprocess, file: BinaryIO) -> NoReturn:
 def test_a_faster_process_may_have_filled_the_cache(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both find no pack; the slower one finds it when it is done with its own."""
+    """Both find no pack; when the slower one is done, there is one already."""
     cache = tmp_path / "cache"
 
     def slow(photos_: Photos, spec: Preprocess, file: BinaryIO) -> tuple[list[str], list[str]]:

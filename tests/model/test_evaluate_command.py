@@ -18,7 +18,7 @@ from alexnet.spec import Preprocess
 from export.parity import predictor
 from export.subjects import open_subject
 from tests.fakes import faking
-from tests.model.evaluation import Evaluate, greys, served
+from tests.model.evaluation import Evaluate, greys, in_thread
 from tests.paths import STARTER
 from tests.photos import class_folders, jpeg
 from tests.processes import ServerProcess
@@ -37,7 +37,7 @@ def weights(tmp_path: Path, narrow: None) -> Callable[..., Path]:
     def weights(seed: int, labels: Labels = LABELS, **facts: object) -> Path:
         torch.manual_seed(seed)
         state = AlexNet(len(labels), dropout=0.0).state_dict()
-        # Larger weights than torch's at the end, so that photos of other hues get other classes.
+        # A larger last layer than torch's, so that different hues get different classes.
         tensors = {f"network.{k}": v * 30 if "classifier.6" in k else v for k, v in state.items()}
         facts |= {"arch": "alexnet", "mean": [128] * 3, "std": [64] * 3, "commit": "none"}
         facts |= {"labels": labels.to_tsv(), "known": [0], "lineage": ["random"]}
@@ -54,10 +54,10 @@ def photos(tmp_path: Path) -> Path:
 
 
 def probabilities(path: Path, photos: Path, views: int = 1) -> Outputs:
-    return np.concatenate([answer(path, file, views) for file in sorted(photos.rglob("*.png"))])
+    return np.concatenate([predict(path, file, views) for file in sorted(photos.rglob("*.png"))])
 
 
-def answer(path: Path, file: Path, views: int) -> Outputs:
+def predict(path: Path, file: Path, views: int) -> Outputs:
     subject = open_subject(str(path), views)
     return subject.predict(np.stack([subject.read(file.read_bytes())]))
 
@@ -72,7 +72,7 @@ def test_a_bundle_and_the_server_that_serves_it_have_exactly_the_same_scores(
     server: ServerProcess, starter: Any, tmp_path: Path, evaluate: Evaluate
 ) -> None:
     labels, spec = Labels.imagenet(), Preprocess(tile=72)
-    for i, place in enumerate((0, 0, 0, 0, 1, 3, 4, 5, 9, 999)):  # its first answer, its second..
+    for i, place in enumerate((0, 0, 0, 0, 1, 3, 4, 5, 9, 999)):  # ranks of the true class
         photo = jpeg(300, 200, seed=i)
         order = np.argsort(-starter(preprocess(photo, spec).crop[None])[0])
         folder = tmp_path / labels[int(order[place])].synset
@@ -90,7 +90,7 @@ def test_a_bundle_and_the_server_that_serves_it_have_exactly_the_same_scores(
     assert (ensemble["top1"], ensemble["top5"]) == (0.4, 0.7)
 
 
-def test_weights_are_scored_as_their_probabilities_say(
+def test_scores_of_weights_match_their_probabilities(
     weights: Callable[..., Path], photos: Path, evaluate: Evaluate
 ) -> None:
     paths = [weights(seed) for seed in (1, 2)]
@@ -115,7 +115,7 @@ def test_ten_views_are_the_mean_probability_of_ten_crops_of_the_square(
     one = open_subject(str(path))
     assert one.labels == LABELS
     each = one.predict(np.stack([*crops, *(crop[:, ::-1] for crop in crops)]))
-    np.testing.assert_allclose(answer(path, file, 10)[0], each.mean(0), atol=1e-5)
+    np.testing.assert_allclose(predict(path, file, 10)[0], each.mean(0), atol=1e-5)
     np.testing.assert_array_equal(one.read(file.read_bytes()), crops[4])
     report = json.loads(evaluate(path, "--photos", photos, "--views", 10, "--json"))
     top1 = np.mean(probabilities(path, photos, 10).argmax(1) == np.repeat(range(3), 4))
@@ -123,7 +123,7 @@ def test_ten_views_are_the_mean_probability_of_ten_crops_of_the_square(
     assert report["scores"][0]["top1"] == pytest.approx(top1, abs=1e-6)
 
 
-def test_weights_see_photos_at_their_own_crop_and_through_the_tile_asked_for(
+def test_weights_get_photos_at_their_own_crop_and_the_given_tile(
     weights: Callable[..., Path],
 ) -> None:
     path, photo = str(weights(1, crop=227)), jpeg(seed=3)
@@ -135,7 +135,7 @@ def test_weights_see_photos_at_their_own_crop_and_through_the_tile_asked_for(
             assert subject.predict(expected.copy()[None]).shape == (1, len(LABELS))
 
 
-def test_a_class_order_is_for_weights_that_do_not_say_it(
+def test_a_class_order_is_refused_for_weights_with_a_known_order(
     weights: Callable[..., Path], photos: Path, evaluate: Evaluate
 ) -> None:
     with pytest.raises(SystemExit, match="cuda-convnet"):
@@ -150,21 +150,23 @@ def test_subjects_of_other_classes_cannot_be_averaged(
         evaluate(weights(1), other, "--photos", photos)
 
 
-def words(line: str) -> str:
+def single_spaced(line: str) -> str:
     return " ".join(line.split())
 
 
-async def test_the_report_for_people_and_programs(tmp_path: Path, evaluate: Evaluate) -> None:
+async def test_the_report_as_text_json_and_tsv(tmp_path: Path, evaluate: Evaluate) -> None:
     photos = greys(tmp_path / "photos", s4=[110, 110], s8=[210, 210, 80, 130, 80])
     async with faking() as fake:
-        text = await served(evaluate, fake.url, "--photos", photos, "--output", tmp_path / "report")
+        text = await in_thread(
+            evaluate, fake.url, "--photos", photos, "--output", tmp_path / "report"
+        )
     lines = text.splitlines()
-    assert words(lines[0]) == "subject photos failed top-1 +- s.e. top-5 model"
-    assert words(lines[1]) == f"{fake.url} 7 0 57.1% 18.7% 57.1% tiny 1 int8"
+    assert single_spaced(lines[0]) == "subject photos failed top-1 +- s.e. top-5 model"
+    assert single_spaced(lines[1]) == f"{fake.url} 7 0 57.1% 18.7% 57.1% tiny 1 int8"
     assert lines[3] == f"1 view of {photos}"
     assert lines[5] == f"{fake.url}: 2 of 2 classes, the worst first"
-    assert words(lines[7]) == "s8 class 8 5 40.0% 40.0% class 3 2, class 5 1"
-    assert words(lines[8]) == "s4 class 4 2 100.0% 100.0%"
+    assert single_spaced(lines[7]) == "s8 class 8 5 40.0% 40.0% class 3 2, class 5 1"
+    assert single_spaced(lines[8]) == "s4 class 4 2 100.0% 100.0%"
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     (score,) = report["scores"]
     assert score["classes"][1] == {
@@ -184,15 +186,15 @@ async def test_only_the_worst_classes_are_shown_and_all_are_in_the_json(
 ) -> None:
     photos = greys(tmp_path, s2=[60], s3=[0], s4=[110])
     async with faking() as fake:
-        one = await served(evaluate, fake.url, "--photos", photos, "--worst", 1)
-        none = await served(evaluate, fake.url, "--photos", photos, "--worst", 0)
-        report = json.loads(await served(evaluate, fake.url, "--photos", photos, "--json"))
+        one = await in_thread(evaluate, fake.url, "--photos", photos, "--worst", 1)
+        none = await in_thread(evaluate, fake.url, "--photos", photos, "--worst", 0)
+        report = json.loads(await in_thread(evaluate, fake.url, "--photos", photos, "--json"))
     assert [line.split()[0] for line in one.splitlines()[6:]] == ["class", "s3"]
     assert len(none.splitlines()) == 4
     assert [c["synset"] for c in report["scores"][0]["classes"]] == ["s2", "s3", "s4"]
 
 
-async def test_only_classes_of_another_source(tmp_path: Path, evaluate: Evaluate) -> None:
+async def test_photos_of_the_classes_of_another_source(tmp_path: Path, evaluate: Evaluate) -> None:
     photos = greys(tmp_path / "photos", s2=[60, 60], s3=[0], s4=[110])
     with zipfile.ZipFile(tmp_path / "val.zip", "w") as archive:
         archive.writestr("val/s2/a.jpg", b"")
@@ -200,11 +202,11 @@ async def test_only_classes_of_another_source(tmp_path: Path, evaluate: Evaluate
     (tmp_path / "classes.txt").write_text("s2 shade two\n\ns7 shade seven\n")
     async with faking() as fake:
         for source in (tmp_path / "val.zip", tmp_path / "classes.txt"):
-            text = await served(evaluate, fake.url, "--photos", photos, "--classes", source)
+            text = await in_thread(evaluate, fake.url, "--photos", photos, "--classes", source)
             assert text.splitlines()[1].split()[1:4] == ["2", "0", "100.0%"]
             assert f"left out: 2 of 4 photos, of classes that are not in {source}" in text
         (tmp_path / "classes.txt").write_text("s9")
-        last = await served(
+        last = await in_thread(
             evaluate, fake.url, "--photos", photos, "--classes", tmp_path / "classes.txt"
         )
     assert last.startswith("alexnet-evaluate: none of the photos is of a class in ")
@@ -215,9 +217,9 @@ async def test_photos_of_unknown_classes_are_an_error_or_left_out(
 ) -> None:
     photos = greys(tmp_path, s2=[60, 60], teapot=[0, 0, 0], zebra=[1])
     async with faking() as fake:
-        last = await served(evaluate, fake.url, "--photos", photos)
-        text = await served(evaluate, fake.url, "--photos", photos, "--known-only")
-        none = await served(evaluate, fake.url, "--photos", photos / "zebra", "--known-only")
+        last = await in_thread(evaluate, fake.url, "--photos", photos)
+        text = await in_thread(evaluate, fake.url, "--photos", photos, "--known-only")
+        none = await in_thread(evaluate, fake.url, "--photos", photos / "zebra", "--known-only")
     assert last == (
         "alexnet-evaluate: 4 photos are of 2 classes that the model does not have, "
         "such as 'teapot': --known-only leaves them out"
@@ -234,15 +236,15 @@ async def test_photos_that_cannot_be_read_are_counted_and_named_but_not_scored(
     (photos / "s3" / "text.png").write_text("no photo")
     (photos / "s3" / "huge.png").write_bytes(bytes(3 << 20))  # the fake takes 1 MiB
     async with faking() as fake:
-        text = await served(evaluate, fake.url, fake.url, "--photos", photos)
+        text = await in_thread(evaluate, fake.url, fake.url, "--photos", photos)
         (photos / "s2" / "0.png").write_bytes(b"")
         (photos / "s2" / "1.png").write_bytes(b"")
         (photos / "s3" / "0.png").write_bytes(b"")
-        last = await served(evaluate, fake.url, "--photos", photos)
+        last = await in_thread(evaluate, fake.url, "--photos", photos)
     for row in text.splitlines()[1:4]:
         assert row.split()[1:4] == ["3", "2", "66.7%"]
     warnings = [r.getMessage() for r in caplog.records if r.name == "export.evaluate"]
-    assert len(warnings) == 2, "each is named once, however many subjects"
+    assert len(warnings) == 2, "each is logged once for all subjects"
     assert warnings[0].startswith(f"skipped {photos / 's3' / 'huge.png'}: ")
     assert "bytes" in warnings[0]
     assert warnings[1].startswith(f"skipped {photos / 's3' / 'text.png'}: the bytes are not")

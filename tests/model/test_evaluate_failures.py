@@ -1,34 +1,34 @@
-"""`alexnet-evaluate` where something cannot be scored."""
+"""`alexnet-evaluate` with subjects that cannot be scored."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.fakes import faking, tiny_bundle
-from tests.model.evaluation import Evaluate, greys, served
+from tests.model.evaluation import Evaluate, greys, in_thread
 
 
-async def test_a_full_server_is_asked_again(
+async def test_requests_to_a_full_server_are_retried(
     tmp_path: Path, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("export.subjects.PAUSES_S", (0.01,) * 200)
     photos = greys(tmp_path, s2=[60] * 12)
     async with faking(max_queue_size=1) as fake:
-        text = await served(evaluate, fake.url, "--photos", photos)
+        text = await in_thread(evaluate, fake.url, "--photos", photos)
         refused = fake.count("alexnet_requests_total", face="rest", outcome="overloaded")
     assert text.splitlines()[1].split()[1:4] == ["12", "0", "100.0%"]
     assert refused > 0
 
 
-async def test_a_server_that_fails_ends_it_with_its_own_words(
+async def test_a_failing_server_ends_the_command_with_its_message(
     tmp_path: Path, evaluate: Evaluate
 ) -> None:
     photos = greys(tmp_path, s2=[60])
     async with faking() as fake:
-        wrong = await served(evaluate, f"{fake.url}/elsewhere", "--photos", photos)
+        wrong = await in_thread(evaluate, f"{fake.url}/elsewhere", "--photos", photos)
         fake.engine.fail = True
-        failing = await served(evaluate, fake.url, "--photos", photos)
-    gone = await served(evaluate, fake.url, "--photos", photos)
+        failing = await in_thread(evaluate, fake.url, "--photos", photos)
+    gone = await in_thread(evaluate, fake.url, "--photos", photos)
     start = f"alexnet-evaluate: no answer from {fake.url}"
     assert wrong.startswith(f"{start}/elsewhere: there is nothing at /elsewhere/v1/models")
     assert failing.startswith(f"{start}: ")
@@ -50,7 +50,7 @@ async def test_a_server_that_fails_ends_it_with_its_own_words(
         ("tiny --classes nowhere", "nowhere"),
     ],
 )
-def test_what_cannot_be_scored_is_one_sentence(
+def test_an_invalid_subject_is_reported_in_one_sentence(
     subject: str,
     complaint: str,
     tmp_path: Path,

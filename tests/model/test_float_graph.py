@@ -1,4 +1,4 @@
-"""The float graph of every artifact that we export: the same numbers, and nothing but floats."""
+"""The float graph of every exported artifact: the same values, and only floats."""
 
 import numpy as np
 import onnx
@@ -17,14 +17,14 @@ from export.to_onnx import to_onnx
 from gpu.typed import float_graph
 from tests.paths import STARTER
 from tests.photos import draw
-from training.importers import IMAGENET_MEAN, IMAGENET_STD, Model
+from training.importers import IMAGENET_MEAN, IMAGENET_STD, TrainedModel
 from training.network import ARCHITECTURES, AlexNet
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
 
 @pytest.fixture(params=["alexnet", "alexnet2012", "alexnet2012-paper", "alexnet-caffe"])
-def model(request: pytest.FixtureRequest, narrow: None) -> Model:
+def model(request: pytest.FixtureRequest, narrow: None) -> TrainedModel:
     torch.manual_seed(0)
     network = AlexNet(100, request.param, dropout=0.0).eval()
     for layer in network.layers:
@@ -32,7 +32,7 @@ def model(request: pytest.FixtureRequest, narrow: None) -> Model:
         nn.init.normal_(layer.bias, std=0.1)  # type: ignore[arg-type]
     std = IMAGENET_STD if request.param == "alexnet" else (1.0, 1.0, 1.0)
     crop = ARCHITECTURES[request.param].crop
-    return Model(network, IMAGENET_MEAN, std, Labels.imagenet(), 1000, {}, "0" * 64, crop)
+    return TrainedModel(network, IMAGENET_MEAN, std, Labels.imagenet(), 1000, {}, "0" * 64, crop)
 
 
 def photos(side: int) -> NDArray[np.uint8]:
@@ -40,7 +40,7 @@ def photos(side: int) -> NDArray[np.uint8]:
 
 
 def dequantised(data: bytes, names: list[str]) -> list[NDArray[np.float32]]:
-    """What ONNX Runtime makes of constants that are stored as integers."""
+    """Constants stored as integers, as ONNX Runtime dequantises them."""
     graph = onnx.load_from_string(data)
     del graph.graph.output[:]
     graph.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
@@ -54,7 +54,7 @@ def dequantised(data: bytes, names: list[str]) -> list[NDArray[np.float32]]:
     return outputs
 
 
-def test_a_float_artifact_is_its_own_float_graph(model: Model) -> None:
+def test_a_float_artifact_is_its_own_float_graph(model: TrainedModel) -> None:
     artifact, crops = to_onnx(model, model.crop), photos(model.crop)
     floats = float_graph(artifact)
     onnx.checker.check_model(floats, full_check=True)
@@ -63,7 +63,7 @@ def test_a_float_artifact_is_its_own_float_graph(model: Model) -> None:
     )
 
 
-def test_the_weights_of_int8_are_those_that_onnx_runtime_multiplies_by(model: Model) -> None:
+def test_int8_weights_become_those_that_onnx_runtime_uses(model: TrainedModel) -> None:
     crops = photos(model.crop)
     artifact = to_int8(model, model.crop, calibrate(model, crops))
     floats = float_graph(artifact)
@@ -73,7 +73,7 @@ def test_the_weights_of_int8_are_those_that_onnx_runtime_multiplies_by(model: Mo
         np.testing.assert_array_equal(weights[name], wanted, name)
 
 
-def test_nothing_else_of_int8_is_left(model: Model) -> None:
+def test_no_integers_are_left_of_int8(model: TrainedModel) -> None:
     crops = photos(model.crop)
     floats = float_graph(to_int8(model, model.crop, calibrate(model, crops)))
     onnx.checker.check_model(floats, full_check=True)
@@ -84,23 +84,23 @@ def test_nothing_else_of_int8_is_left(model: Model) -> None:
     assert kinds == {onnx.TensorProto.FLOAT}
 
 
-def test_the_float_graph_of_int8_computes_what_torch_does(model: Model) -> None:
+def test_the_float_graph_of_int8_computes_what_torch_does(model: TrainedModel) -> None:
     crops = photos(model.crop)
     with torch.inference_mode():
         wanted = model.deployable(torch.from_numpy(crops)).numpy()
     artifact = to_int8(model, model.crop, calibrate(model, crops))
     logits = predictor(float_graph(artifact).SerializeToString())(crops)
-    # Weights of 8 bits, and conv1's padding is grey where torch's is the mean
+    # Weights have 8 bits, and conv1 is padded with grey instead of the mean
     assert np.sqrt(np.mean((logits - wanted) ** 2)) < 0.15 * wanted.std(0).mean()
 
 
-def test_what_is_no_onnx_is_one_sentence() -> None:
+def test_invalid_onnx_is_reported_in_one_sentence() -> None:
     with pytest.raises(ValueError, match="cannot be read as an ONNX graph"):
         float_graph(b"no graph at all")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8", "fp8"])
-def test_the_starter_has_what_any_precision_is_made_of(precision: str) -> None:
+def test_the_starter_has_a_source_for_every_precision(precision: str) -> None:
     artifact = Bundle.open(STARTER).manifest.source(precision)
     assert artifact is not None
     assert artifact.precision == "int8"

@@ -29,7 +29,7 @@ from benchmarks.gpu.targets import targets
 from export.to_onnx import to_onnx
 from tests.fakes import CLASSES, tiny_bundle
 from tests.photos import draw, jpeg
-from training.importers import Model
+from training.importers import TrainedModel
 from training.network import AlexNet
 
 SIDE = 224
@@ -60,7 +60,7 @@ def bundle(narrow: None, tmp_path: Path) -> Path:
     torch.manual_seed(0)
     network, scale = AlexNet(CLASSES, dropout=0).eval(), (PIXEL_SCALE,) * 3
     zero, labels = (PIXEL_ZERO,) * 3, Labels.imagenet()
-    onnx = to_onnx(Model(network, zero, scale, labels, CLASSES, {}, "0" * 64, SIDE), SIDE)
+    onnx = to_onnx(TrainedModel(network, zero, scale, labels, CLASSES, {}, "0" * 64, SIDE), SIDE)
     crops = np.stack([np.asarray(draw(SIDE, SIDE, seed=seed)) for seed in range(2)])
     golden = Golden(crops, np.zeros((2, CLASSES), np.float32)).to_bytes()
     tiny = tiny_bundle()
@@ -249,11 +249,11 @@ def test_photos_for_comparison_are_all_different() -> None:
 
 def report_of(*rows: tuple[str, int, float, float]) -> dict[str, Any]:
     """Name, size, microseconds, error."""
-    named = [
+    results = [
         {"name": n, "size": s, "us": us, "error": e, "failed": "", "of_rate": 100 / us}
         for n, s, us, e in rows
     ]
-    return {"rows": named, "kernels": [], "jpeg": [], "machine": {"cores": 16}}
+    return {"rows": results, "kernels": [], "jpeg": [], "machine": {"cores": 16}}
 
 
 def test_targets_are_met_missed_or_not_measured() -> None:

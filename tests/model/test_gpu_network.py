@@ -1,4 +1,4 @@
-"""The exported graph as torch runs it, against ONNX Runtime and the golden batch."""
+"""The exported graph run by torch, against ONNX Runtime and the golden batch."""
 
 import weakref
 
@@ -14,11 +14,11 @@ from alexnet.bundle import Bundle
 from export.parity import predictor
 from export.to_onnx import to_onnx
 from gpu.network import Network, Step
-from tests.networks import PLAIN, lively, photos
+from tests.networks import PLAIN, photos, random_model
 from tests.paths import STARTER
 
-# Largest difference of any logit from ONNX Runtime's in float32, as a part of the largest logit.
-APART = {torch.float64: 4e-6, torch.float32: 8e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+# Largest difference from ONNX Runtime's logits in float32, relative to the largest logit.
+TOLERANCES = {torch.float64: 4e-6, torch.float32: 8e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
@@ -29,24 +29,24 @@ def logits(network: Network, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("arch", PLAIN)
 def test_every_network_gives_the_logits_of_onnx_runtime(arch: str) -> None:
-    model = lively(arch)
+    model = random_model(arch)
     graph, crops = to_onnx(model, model.crop), photos(model.crop, count=2)
     wanted = predictor(graph)(crops)
-    for dtype, apart in APART.items():
+    for dtype, tolerance in TOLERANCES.items():
         got = logits(Network(graph, dtype), crops)
-        assert np.abs(got - wanted).max() < apart * np.abs(wanted).max(), dtype
+        assert np.abs(got - wanted).max() < tolerance * np.abs(wanted).max(), dtype
 
 
-def test_what_comes_out_is_float32_and_of_float64_arithmetic_float64() -> None:
-    model = lively("alexnet")
+def test_logits_are_float32_except_in_float64() -> None:
+    model = random_model("alexnet")
     graph, crops = to_onnx(model, 224), torch.from_numpy(photos(224, count=1))
-    types = {dtype: Network(graph, dtype)(crops).dtype for dtype in APART}
+    types = {dtype: Network(graph, dtype)(crops).dtype for dtype in TOLERANCES}
     assert types.pop(torch.float64) == torch.float64
     assert set(types.values()) == {torch.float32}
 
 
-def test_a_photo_gets_the_same_answer_alone_and_among_others() -> None:
-    model = lively("alexnet2012")
+def test_a_photo_gets_the_same_logits_alone_and_in_a_batch() -> None:
+    model = random_model("alexnet2012")
     network, crops = Network(to_onnx(model, 224), torch.float64), photos(224, count=3)
     together = logits(network, crops)
     np.testing.assert_allclose(logits(network, crops[1:2]), together[1:2], rtol=1e-9)
@@ -61,10 +61,10 @@ def test_the_int8_starter_in_floats_is_the_trained_network(dtype: torch.dtype) -
     bundle.golden.check(got, artifact.tolerance / 4)
 
 
-def test_all_lies_channels_last_and_activations_are_dropped_once_read(
+def test_activations_are_channels_last_and_freed_after_their_last_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    network = Network(to_onnx(lively("alexnet"), 224), torch.float32)
+    network = Network(to_onnx(random_model("alexnet"), 224), torch.float32)
     convolve = F.conv2d
 
     def convolution(x: Tensor, weight: Tensor, *rest: object) -> Tensor:
@@ -75,7 +75,7 @@ def test_all_lies_channels_last_and_activations_are_dropped_once_read(
     seen: list[weakref.ref[Tensor]] = []
     alive: list[int] = []
 
-    def watched(step: Step) -> Step:
+    def watch(step: Step) -> Step:
         def run(x: Tensor) -> Tensor:
             output = step(x)
             assert output.ndim == 2 or output[0].permute(1, 2, 0).is_contiguous()
@@ -85,15 +85,15 @@ def test_all_lies_channels_last_and_activations_are_dropped_once_read(
 
         return run
 
-    network._steps = [watched(step) for step in network._steps]
+    network._steps = [watch(step) for step in network._steps]
     logits(network, photos(224, count=1))
     assert len(alive) == 9, "normalisation, and eight layers"
-    assert max(alive) == 1, "only what a step reads is there while it runs"
+    assert max(alive) == 1, "only the input of a step is alive while it runs"
 
 
 @pytest.mark.parametrize("padding", [[1, 2, 3, 2], [2, 2, 3, 3]])
-def test_padding_that_no_alexnet_has_is_refused(padding: list[int]) -> None:
-    graph = onnx.load_from_string(to_onnx(lively("alexnet"), 224))
+def test_unknown_padding_is_refused(padding: list[int]) -> None:
+    graph = onnx.load_from_string(to_onnx(random_model("alexnet"), 224))
     conv2 = [node for node in graph.graph.node if node.op_type == "Conv"][1]
     (pads,) = (a for a in conv2.attribute if a.name == "pads")
     pads.ints[:] = padding
@@ -101,8 +101,8 @@ def test_padding_that_no_alexnet_has_is_refused(padding: list[int]) -> None:
         Network(graph.SerializeToString(), torch.float32)
 
 
-def test_a_layer_that_reads_what_another_has_read_is_refused() -> None:
-    graph = onnx.load_from_string(to_onnx(lively("alexnet"), 224))
+def test_a_graph_that_is_no_chain_is_refused() -> None:
+    graph = onnx.load_from_string(to_onnx(random_model("alexnet"), 224))
     conv4, conv5 = [node for node in graph.graph.node if node.op_type == "Conv"][3:]
     conv5.input[0] = conv4.input[0]
     with pytest.raises(ValueError, match="does not know what Conv is for in node Conv_"):
@@ -117,7 +117,7 @@ def test_a_layer_that_reads_what_another_has_read_is_refused() -> None:
     ],
 )
 def test_a_graph_that_is_no_alexnet_is_refused(old: str, new: str, sentence: str) -> None:
-    graph = onnx.load_from_string(to_onnx(lively("alexnet"), 224))
+    graph = onnx.load_from_string(to_onnx(random_model("alexnet"), 224))
     for node in graph.graph.node:
         node.op_type = new if node.op_type == old else node.op_type
     with pytest.raises(ValueError, match=sentence):

@@ -1,4 +1,4 @@
-"""Hostile pickles: nothing in them runs, whatever they are hidden in."""
+"""Hostile pickles: code in them is never run, wherever it is hidden."""
 
 import os
 import pickle
@@ -16,11 +16,11 @@ import pytest
 from alexnet.labels import Labels
 from training.checkpoint import CheckpointError
 from training.importers import load_model
-from training.importers.array_pickle import PickledArray, unpickled
+from training.importers.array_pickle import PickledArray, unpickle
 
 
 class OptionsParser:
-    """What the original pickles along with the layers."""
+    """Stands in for the class that the original pickles along with the layers."""
 
     def __init__(self, value: object):
         self.options = {"layer_def": value}
@@ -49,8 +49,8 @@ def refusal(path: Path, classes: Path) -> str:
     return message
 
 
-class Runs:
-    """A pickle of this runs a command when it is loaded carelessly."""
+class Exploit:
+    """Unpickling it with pickle.loads runs `function(argument)`."""
 
     def __init__(self, function: Any, argument: str):
         self.function, self.argument = function, argument
@@ -59,8 +59,8 @@ class Runs:
         return self.function, (self.argument,)
 
 
-class Built:
-    """Sets `state` on an object that its pickle makes of `make` and `arguments`."""
+class WithState:
+    """Pickles as a call `make(*arguments)` and a `state` to set on its result."""
 
     def __init__(self, make: Any, arguments: tuple[Any, ...], state: Any):
         self.reduced = make, arguments, state
@@ -69,7 +69,7 @@ class Built:
         return self.reduced
 
 
-def in_an_object_array(evil: Any) -> Any:
+def in_object_array(evil: Any) -> Any:
     array = np.empty(2, object)
     array[1] = {"deep": [evil]}
     return array
@@ -78,11 +78,11 @@ def in_an_object_array(evil: Any) -> Any:
 HIDING_PLACES: dict[str, Callable[[Any], Any]] = {
     "as the whole": lambda evil: evil,
     "among the layers": lambda evil: {"model_state": {"layers": [evil]}},
-    "in an object array": in_an_object_array,
+    "in an object array": in_object_array,
     "in the options": lambda evil: {"op": OptionsParser(evil)},
-    "as an argument": lambda evil: Built(OptionsParser, (evil,), None),
-    "as a state": lambda evil: Built(OptionsParser, (1,), {"__setstate__": evil}),
-    "as a slot": lambda evil: Built(OptionsParser, (1,), (None, {"__class__": evil})),
+    "as an argument": lambda evil: WithState(OptionsParser, (evil,), None),
+    "as a state": lambda evil: WithState(OptionsParser, (1,), {"__setstate__": evil}),
+    "as a slot": lambda evil: WithState(OptionsParser, (1,), (None, {"__class__": evil})),
 }
 
 
@@ -93,9 +93,9 @@ def test_a_pickle_that_runs_code_is_refused(
 ) -> None:
     marker = tmp_path / "ran"
     code = f"touch '{marker}'" if function is os.system else f"open({str(marker)!r}, 'w').close()"
-    evil = Runs(function, code)
+    evil = Exploit(function, code)
     pickle.loads(pickle.dumps(evil, protocol=2))
-    assert marker.exists(), "this pickle would not have run anything"
+    assert marker.exists(), "this pickle runs nothing at all"
     marker.unlink()
     path = tmp_path / "1.1"
     path.write_bytes(pickle.dumps(HIDING_PLACES[place](evil), protocol=2))
@@ -155,13 +155,13 @@ def test_a_stand_in_does_nothing_and_cannot_be_changed(
 @pytest.mark.parametrize(
     "instructions",
     [
-        b"]r\xff\xff\xff\x00.",  # the list is the 16,777,215th object seen
-        b"\x96\xff\xff\xff\x07\x00\x00\x00\x00.",  # an array of so many bytes
+        b"]r\xff\xff\xff\x00.",  # memo index 16,777,215
+        b"\x96\xff\xff\xff\x07\x00\x00\x00\x00.",  # a bytearray of 128 MiB
         b"T\xff\xff\xff\x7f.",
         b"(" * 1000 + b".",
     ],
 )
-def test_a_pickle_gets_no_memory_for_the_asking(
+def test_a_pickle_cannot_make_the_reader_allocate_memory(
     tmp_path: Path, classes: Path, instructions: bytes
 ) -> None:
     path = tmp_path / "1.1"
@@ -173,20 +173,20 @@ def test_a_pickle_gets_no_memory_for_the_asking(
     assert peak < 8 << 20
 
 
-def test_what_is_not_needed_is_dropped() -> None:
+def test_unneeded_values_are_discarded() -> None:
     contents = {"op": OptionsParser(3), "epsW": np.float64(0.01), "d": OrderedDict(b=[1], a="x")}
-    read = unpickled(pickle.dumps(contents, protocol=2))
+    read = unpickle(pickle.dumps(contents, protocol=2))
     assert read["d"] == {"b": [1], "a": "x"}
     assert not hasattr(read["op"], "options")
-    old_style = unpickled(b"\x80\x02(coptions\nOption\noq\x01}U\x04nameU\x01xsb.")
+    old_style = unpickle(b"\x80\x02(coptions\nOption\noq\x01}U\x04nameU\x01xsb.")
     assert type(old_style) is type(read["op"])
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_an_array_is_read_as_it_was(order: Any, dtype: str) -> None:
+def test_arrays_are_read_unchanged(order: Any, dtype: str) -> None:
     array = np.array([[1.5, -2, 3], [4, 5, 1e9]], dtype, order=order)
-    read = unpickled(pickle.dumps({"a": [array]}, protocol=2))["a"][0].numpy()
+    read = unpickle(pickle.dumps({"a": [array]}, protocol=2))["a"][0].numpy()
     np.testing.assert_array_equal(read, array, strict=False)
     assert (read.dtype.kind, read.dtype.itemsize, read.dtype.isnative) == (
         "f",
@@ -214,8 +214,8 @@ def test_an_array_is_read_as_it_was(order: Any, dtype: str) -> None:
         (None, "no array of floating point numbers"),
     ],
 )
-def test_an_array_that_lies_about_itself_is_refused(state: Any, complaint: str) -> None:
+def test_an_inconsistent_array_is_refused(state: Any, complaint: str) -> None:
     made: Any = np.zeros(2, "f").__reduce__()
-    array = unpickled(pickle.dumps(Built(made[0], made[1], state), protocol=2))
+    array = unpickle(pickle.dumps(WithState(made[0], made[1], state), protocol=2))
     with pytest.raises(ValueError, match=complaint):
         array.numpy()

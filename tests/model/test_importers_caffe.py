@@ -25,7 +25,7 @@ SHAPES = {
     "fc7": (64, 64),
     "fc8": (1000, 64),
 }
-# What a file has besides, in the order of the layers.
+# Layers without weights, and their positions in the file.
 WITHOUT_WEIGHTS = {"data": 0, "relu1": 2, "norm1": 3, "pool1": 4, "prob": -1}
 
 pytestmark = pytest.mark.usefixtures("narrow")
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("narrow")
 
 @pytest.fixture(scope="module")
 def arrays() -> Arrays:
-    """Weights that keep activations at their size."""
+    """Weights that preserve the scale of activations."""
     random = np.random.default_rng(0)
 
     def normal(shape: tuple[int, ...], sigma: float) -> NDArray[np.float32]:
@@ -81,7 +81,7 @@ def refusal(path: Path, classes: Path | None = None) -> str:
     return str(caught.value)
 
 
-def as_caffe_computes(arrays: Arrays, pixels: NDArray[np.uint8]) -> Tensor:
+def compute_as_caffe(arrays: Arrays, pixels: NDArray[np.uint8]) -> Tensor:
     """BVLC's net on the pixels of RGB photos, which it takes as BGR minus its mean."""
     bgr = torch.from_numpy(pixels[..., ::-1].copy()) - torch.tensor(
         [104.00699, 116.66877, 122.6789]
@@ -109,7 +109,7 @@ def as_caffe_computes(arrays: Arrays, pixels: NDArray[np.uint8]) -> Tensor:
 
 
 @pytest.mark.parametrize("form", ["new", "old", "double"])
-def test_it_computes_what_caffe_computes(tmp_path: Path, form: str, arrays: Arrays) -> None:
+def test_it_computes_the_same_as_caffe(tmp_path: Path, form: str, arrays: Arrays) -> None:
     model = load_model(put(tmp_path, caffemodel(arrays, form)))
     assert (model.network.arch, model.crop, model.std) == ("alexnet-caffe", 227, (1, 1, 1))
     assert (model.labels, model.known) == (Labels.imagenet(), 1000)
@@ -118,8 +118,8 @@ def test_it_computes_what_caffe_computes(tmp_path: Path, form: str, arrays: Arra
     pixels = np.random.default_rng(1).integers(0, 256, (2, 227, 227, 3), np.uint8)
     with torch.inference_mode():
         logits = model.deployable(torch.from_numpy(pixels))
-        expected = as_caffe_computes(arrays, pixels)
-        mirrored = as_caffe_computes(arrays, pixels[..., ::-1])
+        expected = compute_as_caffe(arrays, pixels)
+        mirrored = compute_as_caffe(arrays, pixels[..., ::-1])
     assert expected.std() > 1
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3 * float(expected.std()))
     assert not torch.allclose(logits, mirrored, rtol=0.1, atol=0.1), "the colours do not matter"
@@ -201,7 +201,7 @@ def test_numbers_too_large_for_single_precision_are_refused(tmp_path: Path, arra
     assert "conv1.bias has values that are not finite" in refusal(put(tmp_path, net))
 
 
-def test_classes_are_refused_since_the_order_is_known(tmp_path: Path, arrays: Arrays) -> None:
+def test_a_class_order_is_refused_since_it_is_known(tmp_path: Path, arrays: Arrays) -> None:
     path = put(tmp_path, caffemodel(arrays))
     assert "leave out --class-order" in refusal(path, tmp_path / "classes.txt")
 
@@ -214,7 +214,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("form", ["new", "old"])
-def test_no_damage_to_the_file_goes_unexplained(
+def test_any_damage_to_the_file_is_reported_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     network = AlexNet(1000, "alexnet-caffe", dropout=0.0)

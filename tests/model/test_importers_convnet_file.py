@@ -33,7 +33,7 @@ def refusal(data: bytes) -> str:
 
 
 @pytest.mark.parametrize("form", [dict, OrderedDict])
-def test_layers_by_name_are_read_as_they_are(form: Any) -> None:
+def test_layers_by_name_are_read_unchanged(form: Any) -> None:
     layers = {"data": {"type": "data"}, "fc": {"inputs": ["data"], "weights": [1]}}
     expected = {"data": {"type": "data", "inputs": []}, "fc": layers["fc"]}
     assert read(pickled(form(layers)), FILE) == expected
@@ -73,7 +73,7 @@ def test_a_pickle_of_something_else_is_refused(contents: Any) -> None:
     [3, "text", [3], {"a": 3}, [{}], [{"name": []}], {3: None}, {"a": {"inputs": 3}},
      {"a": {"inputs": [1]}}, np.zeros(3), {"a": np.zeros(3)}],
 )  # fmt: skip
-def test_layers_that_are_none_are_refused(layers: Any) -> None:
+def test_invalid_layers_are_refused(layers: Any) -> None:
     assert refusal(pickled(layers)) == f"{FILE} is no checkpoint of cuda-convnet: no layers"
 
 

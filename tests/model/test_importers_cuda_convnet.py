@@ -1,4 +1,4 @@
-"""Checkpoints of 2012, written as Python 2 wrote them, against the computation of that code."""
+"""Checkpoints of 2012, as Python 2 wrote them, against a reimplementation of the original."""
 
 import io
 import pickle
@@ -22,8 +22,8 @@ from training.network import AlexNet
 Maps = NDArray[np.float64]
 HALF = 32  # hidden units of a column; 2048 in the original
 
-# layer: its inputs in the original's order, what one of them brings (channels * k * k, or inputs
-# of a fully connected layer), and its filters
+# layer: its inputs in the original's order, the rows of each matrix (channels * k * k, or inputs of
+# a fully connected layer), and its filters
 LAYERS: dict[str, tuple[list[str], int, int]] = {
     "conv1a": (["data"], 3 * 121, 48),
     "conv1b": (["data"], 3 * 121, 48),
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("narrow")
 
 
 class Python2Pickler(pickle._Pickler):
-    """Texts and bytes are both a `str` of Python 2."""
+    """Writes text and bytes as a `str` of Python 2."""
 
     def save_string(self, text: str | bytes) -> None:
         data = text.encode("latin1") if isinstance(text, str) else text
@@ -62,9 +62,9 @@ def pickled(contents: Any) -> bytes:
 
 
 def layers(order: Any = "C", swapped: tuple[str, ...] = (), tiny: bool = False) -> Any:
-    """The layers with weights that keep activations at their size, as a dict by name.
+    """Layers by name, with weights that preserve the scale of activations.
 
-    The inputs of those in `swapped` are listed the other way round, and their matrices with them.
+    Those in `swapped` list their inputs and matrices in reverse order.
     """
     random = np.random.default_rng(0)
     result = {}
@@ -87,7 +87,7 @@ def layers(order: Any = "C", swapped: tuple[str, ...] = (), tiny: bool = False) 
 
 
 def as_list(by_name: Any) -> list[Any]:
-    """The form of cuda-convnet 1: a list, in which inputs are positions. It has more layers."""
+    """The form of cuda-convnet 1: a list with positions as inputs, and with more layers."""
     names = sorted({i for layer in by_name.values() for i in layer["inputs"]} | set(by_name))
     return [
         {**by_name[name], "inputs": [names.index(i) for i in by_name[name]["inputs"]]}
@@ -108,7 +108,7 @@ def put(path: Path, contents: Any) -> Path:
 
 @pytest.fixture
 def classes(tmp_path: Path) -> Path:
-    """An order that is not ours."""
+    """A file with another order than ours."""
     synsets = [label.synset for label in Labels.imagenet().rows]
     np.random.default_rng(3).shuffle(synsets)
     path = tmp_path / "classes.txt"
@@ -116,7 +116,7 @@ def classes(tmp_path: Path) -> Path:
     return path
 
 
-def as_the_original_computes(layers: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def compute_as_the_original(layers: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Pixels (224, 224, 3) -> logits in the checkpoint's order, column by column."""
     maps: dict[str, Maps] = {}
     photo = pixels.astype(np.float64) - (127.226, 118.587, 103.448)
@@ -173,7 +173,7 @@ def in_the_map(x: Maps) -> Maps:
     ("order", "swapped", "form"),
     [("C", (), dict), ("F", ("conv3b", "fc2048bb"), as_list), ("F", ("fc1000", "fc2048a"), dict)],
 )
-def test_it_computes_what_the_original_computes(
+def test_it_computes_the_same_as_the_original(
     tmp_path: Path, classes: Path, order: str, swapped: tuple[str, ...], form: Callable[[Any], Any]
 ) -> None:
     original = layers(order, swapped)
@@ -186,7 +186,7 @@ def test_it_computes_what_the_original_computes(
     with torch.inference_mode():
         logits = model.deployable(torch.from_numpy(pixels)[None])[0].numpy()
     synsets = [line.split()[0] for line in classes.read_text().splitlines() if line]
-    by_synset = dict(zip(synsets, as_the_original_computes(original, pixels), strict=True))
+    by_synset = dict(zip(synsets, compute_as_the_original(original, pixels), strict=True))
     expected = np.array([by_synset[label.synset] for label in model.labels.rows])
     assert expected.std() > 0.3
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3 * expected.std())
@@ -202,7 +202,7 @@ def first_weight(path: Path, classes: Path) -> float:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_folder_stands_for_its_newest_checkpoint(
+def test_of_a_folder_the_newest_checkpoint_is_read(
     tmp_path: Path, classes: Path, weights: Any, packed: bool
 ) -> None:
     folder = tmp_path / "ConvNet__2012-09-13_03.43.56"
@@ -272,7 +272,7 @@ def test_another_network_is_refused(
 
 
 @pytest.mark.parametrize("form", [dict, as_list, "zip"])
-def test_no_damage_to_the_file_goes_unexplained(
+def test_any_damage_to_the_file_is_reported_in_one_sentence(
     tmp_path: Path, classes: Path, monkeypatch: pytest.MonkeyPatch, form: Any
 ) -> None:
     network = AlexNet(1000, "alexnet2012", dropout=0.0)

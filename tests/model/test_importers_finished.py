@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("narrow")
 
 
 def finished(folder: Path, arch: str = "alexnet", **facts: Any) -> tuple[Path, AlexNet]:
-    """A model of three classes as training leaves it; a fact that is None is left out."""
+    """A finished model of three classes; facts that are None are left out."""
     torch.manual_seed(0)
     network = AlexNet(3, arch, dropout=0.0).eval()
     state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
@@ -95,12 +95,12 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     assert refusal(path) == f"{path}: classifier.6.weight has the shape (3, 64), expected (4, 64)"
 
 
-def test_what_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     assert refusal(path) == f"there are no weights at {path}"
 
 
-def test_classes_are_refused_where_the_order_is_known(tmp_path: Path) -> None:
+def test_a_class_order_is_refused_since_it_is_known(tmp_path: Path) -> None:
     path, _ = finished(tmp_path)
     assert "leave out --class-order" in refusal(path, tmp_path / "classes.txt")
 
@@ -113,7 +113,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str, data: byte
     assert refusal(path).startswith(f"{path} is no AlexNet checkpoint: ")
 
 
-def test_facts_nested_without_end_are_refused(tmp_path: Path) -> None:
+def test_deeply_nested_facts_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     path = tmp_path / "model.safetensors"
@@ -121,7 +121,7 @@ def test_facts_nested_without_end_are_refused(tmp_path: Path) -> None:
     assert refusal(path) == f"{path} is damaged: it asks for more than there is"
 
 
-def test_no_damage_to_the_file_goes_unexplained(
+def test_any_damage_to_the_file_is_reported_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, network = finished(tmp_path)

@@ -68,7 +68,7 @@ def test_half_precision_is_read_as_single(
     assert torch.equal(weight, state["features.0.weight"].bfloat16().float())
 
 
-def test_parameters_that_want_gradients_are_read(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_parameters_with_gradients_are_read(tmp_path: Path, state: dict[str, Tensor]) -> None:
     parameters = {name: torch.nn.Parameter(tensor) for name, tensor in state.items()}
     network = load_model(put(tmp_path / "alexnet.pth", parameters)).network
     assert torch.equal(network.layers[0].weight, state["features.0.weight"])
@@ -112,12 +112,12 @@ def test_another_network_is_refused(
     ],
     ids=["list", "number", "tensor", "values", "keys", "sparse", "meta"],
 )
-def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
+def test_anything_but_a_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
     assert "no state dict" in refusal(put(tmp_path / "alexnet.pth", content))
 
 
-class Runs:
-    """A pickle of this runs a command when it is loaded carelessly."""
+class Exploit:
+    """Unpickling it with pickle.loads runs `function(argument)`."""
 
     def __init__(self, function: Any, argument: str):
         self.function, self.argument = function, argument
@@ -131,9 +131,9 @@ class Runs:
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, name: str, function: Any) -> None:
     marker = tmp_path / "ran"
     code = f"touch '{marker}'" if function is os.system else f"open({str(marker)!r}, 'w').close()"
-    evil = {"classifier.6.weight": Runs(function, code)}
+    evil = {"classifier.6.weight": Exploit(function, code)}
     pickle.loads(pickle.dumps(evil))
-    assert marker.exists(), "this pickle would not have run anything"
+    assert marker.exists(), "this pickle runs nothing at all"
     marker.unlink()
     path = tmp_path / name
     if name == "raw.pth":
@@ -145,7 +145,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, name: str, function:
 
 
 @pytest.mark.parametrize("name", ["new.pth", "old.pth", "small.safetensors"])
-def test_no_damage_to_the_file_goes_unexplained(tmp_path: Path, name: str) -> None:
+def test_any_damage_to_the_file_is_reported_in_one_sentence(tmp_path: Path, name: str) -> None:
     path = put(tmp_path / name, {"classifier.6.weight": torch.zeros(3, 4), "a": torch.zeros(2)})
     whole = path.read_bytes()
     for end in range(0, len(whole), 1 + len(whole) // 60):

@@ -7,12 +7,12 @@ from training.layers import CrossMapNorm, SpatialNorm, UnscaledDropout
 
 
 def activations(*shape: int, scale: float = 200.0) -> Tensor:
-    """Large enough that the norms divide by far more than their constant."""
+    """So large that the squares in the norms far exceed the constant k."""
     return scale * torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 def expected_norm(x: Tensor, columns: int, k: float = 2.0) -> Tensor:
-    """torch's own, each column by itself."""
+    """torch's own norm, for each column separately."""
     count, maps, height, width = x.shape
     apart = x.reshape(count * columns, maps // columns, height, width)
     return F.local_response_norm(apart, 5, alpha=1e-4, beta=0.75, k=k).reshape(x.shape)
@@ -32,7 +32,7 @@ def test_a_cross_map_norm_is_the_local_response_norm_of_each_column(columns: int
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_columns_do_not_see_each_others_maps() -> None:
+def test_columns_do_not_normalise_each_others_maps() -> None:
     x = activations(1, 8, 2, 2)
     other = x.clone()
     other[:, 4:] *= 3

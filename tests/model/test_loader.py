@@ -38,9 +38,7 @@ def batches(
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_a_batch_is_the_cut_photos_of_its_order_and_their_classes(
-    data: Dataset, resident: bool
-) -> None:
+def test_a_batch_has_the_crops_and_classes_of_its_order(data: Dataset, resident: bool) -> None:
     pixels = torch.from_numpy(data.images)
     for order, (cut, targets, views) in zip(
         orders(5), batches(data, orders(5), resident), strict=True
@@ -51,7 +49,7 @@ def test_a_batch_is_the_cut_photos_of_its_order_and_their_classes(
         assert torch.equal(views.gain, order.views.gain)
 
 
-def test_streamed_batches_are_the_resident_ones_in_their_order(data: Dataset) -> None:
+def test_streamed_batches_equal_resident_ones(data: Dataset) -> None:
     resident, streamed = (batches(data, orders(9), kind) for kind in (True, False))
     for ours, theirs in zip(streamed, resident, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours[:2], theirs[:2], strict=True))
@@ -63,7 +61,7 @@ def test_there_are_as_many_batches_as_orders(data: Dataset, count: int, resident
     assert len(batches(data, orders(count), resident)) == count
 
 
-def test_a_stream_is_one_order_ahead_and_no_more(data: Dataset) -> None:
+def test_streaming_reads_exactly_one_order_ahead(data: Dataset) -> None:
     asked: list[int] = []
 
     def counted() -> Iterator[Order]:
@@ -78,7 +76,7 @@ def test_a_stream_is_one_order_ahead_and_no_more(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize("bad", [0, 2, 4])
-def test_what_goes_wrong_in_the_thread_goes_wrong_in_the_loop(data: Dataset, bad: int) -> None:
+def test_an_error_in_the_thread_is_raised_in_the_loop(data: Dataset, bad: int) -> None:
     given = list(orders(5))
     given[bad] = Order(given[bad].index + 20, given[bad].views)
     stream = Loader(data, CPU, resident=False).batches(iter(given))
@@ -87,6 +85,6 @@ def test_what_goes_wrong_in_the_thread_goes_wrong_in_the_loop(data: Dataset, bad
         next(stream)
 
 
-def test_photos_are_resident_on_a_cpu_unless_told_otherwise(data: Dataset) -> None:
+def test_photos_are_resident_on_a_cpu_by_default(data: Dataset) -> None:
     assert Loader(data, CPU).resident
     assert not Loader(data, CPU, resident=False).resident

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from training.layers import CrossMapNorm
 from training.network import AlexNet, Deployable
-from training.plain import plain
+from training.plain import to_plain
 
 # torchvision.models.alexnet().state_dict()
 TORCHVISION = {
@@ -35,7 +35,7 @@ ORIGINALS = [("alexnet2012", 224), ("alexnet2012-paper", 224), ("alexnet-caffe",
 
 
 def abstract(arch: str) -> AlexNet:
-    """The network at its full size, without memory for its weights."""
+    """The network at full size, without memory for its weights."""
     with torch.device("meta"):
         return AlexNet(arch=arch).eval()
 
@@ -70,7 +70,7 @@ def spatial_norm(x: Tensor) -> Tensor:
 
 
 def original(network: AlexNet, x: Tensor) -> Tensor:
-    """The networks of 2012 at test, written out layer by layer, each in its own order."""
+    """The networks of 2012 in evaluation mode, written out layer by layer."""
     w, b = parameters(network)
     if network.arch == "alexnet2012":
         x = F.conv2d(F.pad(x, (0, 3, 0, 3)), w[0], b[0], stride=4)
@@ -92,8 +92,8 @@ def original(network: AlexNet, x: Tensor) -> Tensor:
     return F.linear(x, w[7], b[7])
 
 
-def lively(arch: str) -> AlexNet:
-    """With weights so large that the norms have much to divide by, and any biases."""
+def random_network(arch: str) -> AlexNet:
+    """Has random biases, and weights so large that the norms have an effect."""
     torch.manual_seed(0)
     network = AlexNet(7, arch).eval()
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_its_state_dict_has_torchvisions_names_and_shapes() -> None:
     assert {k: tuple(v.shape) for k, v in abstract("alexnet").state_dict().items()} == expected
 
 
-def test_the_columns_meet_where_they_met_in_2012() -> None:
+def test_the_columns_are_connected_as_in_2012() -> None:
     layers = abstract("alexnet2012").layers
     assert [tuple(layer.weight.shape) for layer in layers[:5]] == [
         (96, 3, 11, 11), (256, 48, 5, 5), (384, 256, 3, 3), (384, 192, 3, 3), (256, 192, 3, 3),
@@ -152,16 +152,16 @@ def test_the_maps_have_the_papers_sizes(arch: str, side: int) -> None:
 
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("side", [224, 96])
-def test_it_computes_alexnet(side: int) -> None:
-    network, x = lively("alexnet"), noise(2, 3, side, side)
+def test_alexnet_computes_its_written_out_form(side: int) -> None:
+    network, x = random_network("alexnet"), noise(2, 3, side, side)
     with torch.inference_mode():
         torch.testing.assert_close(network(x), one_tower(network, x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize(("arch", "side"), ORIGINALS)
-def test_the_networks_of_2012_are_those_written_out(arch: str, side: int) -> None:
-    network, x = lively(arch), noise(2, 3, side, side, scale=60)
+def test_the_networks_of_2012_compute_their_written_out_forms(arch: str, side: int) -> None:
+    network, x = random_network(arch), noise(2, 3, side, side, scale=60)
     with torch.inference_mode():
         logits, expected = network(x), original(network, x)
     assert expected.std() > 0.1
@@ -169,8 +169,8 @@ def test_the_networks_of_2012_are_those_written_out(arch: str, side: int) -> Non
 
 
 @pytest.mark.usefixtures("narrow")
-def test_the_order_of_the_paper_is_not_that_of_the_code() -> None:
-    code, paper = lively("alexnet2012"), lively("alexnet2012-paper")
+def test_paper_and_code_have_different_orders_of_layers() -> None:
+    code, paper = random_network("alexnet2012"), random_network("alexnet2012-paper")
     for ours, theirs in zip(code.layers, paper.layers, strict=True):
         theirs.load_state_dict(ours.state_dict())
     x = noise(2, 3, 224, 224, scale=60)
@@ -198,7 +198,7 @@ def test_weights_and_biases_begin_as_in_2012(arch: str, convolutions: float) -> 
     ("arch", "least"),
     [("alexnet", 63), ("alexnet-bn", 63), ("alexnet2012", 64), ("alexnet-caffe", 67)],
 )
-def test_any_size_from_the_least_gives_logits(arch: str, least: int) -> None:
+def test_any_size_from_the_smallest_gives_logits(arch: str, least: int) -> None:
     network = AlexNet(7, arch)
     for size in ((least, least), (227, 227), (70, 150)):
         assert network(torch.randn(2, 3, *size)).shape == (2, 7)
@@ -209,7 +209,7 @@ def test_any_size_from_the_least_gives_logits(arch: str, least: int) -> None:
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("arch", ["alexnet", "alexnet2012"])
 def test_dropout_acts_in_training_only(arch: str) -> None:
-    network, x = lively(arch), noise(2, 3, 64, 64)
+    network, x = random_network(arch), noise(2, 3, 64, 64)
     network.train()
     assert not torch.equal(network(x), network(x))
     network.eval()
@@ -220,7 +220,7 @@ def test_dropout_acts_in_training_only(arch: str) -> None:
 @pytest.mark.parametrize(
     "constants", [{}, {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)}]
 )
-def test_deployable_takes_pixels_as_they_are(constants: dict[str, tuple[float, ...]]) -> None:
+def test_deployable_takes_raw_pixels(constants: dict[str, tuple[float, ...]]) -> None:
     mean, std = constants.get("mean", (128,) * 3), constants.get("std", (64,) * 3)
     network = AlexNet(7).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
@@ -248,7 +248,7 @@ def test_folding_batch_norm_changes_the_names_but_not_the_function() -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             randomise(module)
-    folded = plain(network.eval())
+    folded = to_plain(network.eval())
     x = torch.randn(4, 3, 80, 80)
     with torch.inference_mode():
         torch.testing.assert_close(folded(x), network(x), rtol=1e-4, atol=1e-4)
@@ -259,9 +259,9 @@ def test_folding_batch_norm_changes_the_names_but_not_the_function() -> None:
 
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("arch", ["alexnet", "alexnet2012", "alexnet2012-paper"])
-def test_the_plain_network_computes_the_trained_one_and_drops_nothing(arch: str) -> None:
-    network, x = lively(arch), noise(2, 3, 96, 96, scale=60)
-    finished = plain(network)
+def test_the_plain_network_computes_the_trained_one_without_dropout(arch: str) -> None:
+    network, x = random_network(arch), noise(2, 3, 96, 96, scale=60)
+    finished = to_plain(network)
     assert finished.arch == arch
     with torch.inference_mode():
         expected = network(x)
@@ -274,8 +274,8 @@ def test_the_plain_network_computes_the_trained_one_and_drops_nothing(arch: str)
 def test_the_dropout_of_2012_halves_the_weights_of_fc7_and_fc8_only(
     arch: str, factor: float
 ) -> None:
-    network = lively(arch)
+    network = random_network(arch)
     scales = [1.0] * 6 + [factor] * 2
-    for before, after, scale in zip(network.layers, plain(network).layers, scales, strict=True):
+    for before, after, scale in zip(network.layers, to_plain(network).layers, scales, strict=True):
         assert torch.equal(after.weight, scale * before.weight)
         assert torch.equal(after.bias, before.bias)  # type: ignore[arg-type]

@@ -10,11 +10,11 @@ from training.network import AlexNet
 from training.optim import optimizer, set_rates
 from training.recipe import ORIGINAL, Recipe
 
-STEPS = 90  # one for each epoch of 2012: all its drops
+STEPS = 90  # one for each epoch of 2012, with all its drops
 
 
 class Tiny(nn.Module):
-    """What the optimiser needs of a network."""
+    """The parts of a network that the optimiser needs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ def trained(recipe: Recipe) -> list[list[np.ndarray]]:
 
 
 def original() -> list[list[np.ndarray]]:
-    """The same as 2012 did it: V <- 0.9 V - rate (gradient + decay W), W <- W + V, in float64.
+    """The same by the rule of 2012: V <- 0.9 V - rate (gradient + decay W), W <- W + V, in float64.
 
-    Its rates from its log: the biases keep 0.02, the first layer goes ahead and is frozen.
+    Rates from its log: the biases keep 0.02; the first layer drops earlier, then is frozen.
     """
     values = [p.detach().double().numpy() for p in Tiny().parameters()]
     velocities = [np.zeros_like(v) for v in values]
@@ -67,12 +67,12 @@ def original() -> list[list[np.ndarray]]:
 
 
 def differences(one: list[list[np.ndarray]], two: list[list[np.ndarray]]) -> list[float]:
-    """The largest of each step."""
+    """The largest difference after each step."""
     pairs = zip(one, two, strict=True)
     return [max(np.abs(a - b).max() for a, b in zip(*pair, strict=True)) for pair in pairs]
 
 
-def test_recipe_2012_makes_the_steps_of_2012_through_its_drops_and_its_freezing() -> None:
+def test_recipe_2012_makes_the_steps_of_2012_through_all_drops_and_the_freeze() -> None:
     ours = trained(ORIGINAL)
     assert max(differences(ours, original())) < 1e-5
     for frozen in (0, 1):
@@ -81,7 +81,7 @@ def test_recipe_2012_makes_the_steps_of_2012_through_its_drops_and_its_freezing(
     assert not np.array_equal(ours[88][2], ours[89][2])
 
 
-def test_torchs_own_momentum_leaves_that_path_at_the_first_drop() -> None:
+def test_torchs_own_momentum_differs_from_the_first_drop_on() -> None:
     apart = differences(trained(replace(ORIGINAL, rate_in_velocity=False)), original())
     assert max(apart[:24]) < 1e-5
     assert apart[24] > 1e-3

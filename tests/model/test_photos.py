@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shard(tmp_path: Path) -> Path:
-    """Three samples with classes, the photo before its class as some writers have it."""
+    """Three samples, each with its photo before its class, as some writers do."""
     members = {f"{i}.{suffix}": data for i in range(3) for suffix, data in (
         ("jpg", os.urandom(20_000)), ("cls", str(i).encode()),
     )}  # fmt: skip
@@ -66,7 +66,7 @@ def test_a_zip_has_the_photos_of_the_directory_it_was_made_of(folder: Path) -> N
     assert all(ours.read() == theirs.read() for ours, theirs in pairs)
 
 
-def test_a_flat_folder_tells_the_class_in_the_name_before_the_underscore(tmp_path: Path) -> None:
+def test_in_a_flat_folder_the_class_precedes_the_underscore(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
         archive.writestr("n02085620_Chihuahua.jpg", JPEG)
         archive.writestr("n01440764_tench_2.JPEG", JPEG)
@@ -88,7 +88,7 @@ def test_a_source_that_is_no_directory_zip_or_shard_is_an_error(tmp_path: Path, 
         Photos([tmp_path / name])
 
 
-def test_a_shard_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_shard_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no .*absent\.tar"):
         Photos([tmp_path / "absent.tar"])
 
@@ -99,7 +99,7 @@ def test_a_shard_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_a_shard_has_a_photo_and_its_class_for_each_sample(
     tmp_path: Path, name: str, mode: str
 ) -> None:
-    """The class as ImageNet's index, as a synset, or as any text; photos as they lie there."""
+    """The class is ImageNet's index, a synset, or any text; photos are unchanged."""
     members = {
         "b.cls": b"999\n", "b.jpg": JPEG, "b.json": b"{}", "a.JPEG": JPEG, "a.cls": b"n02085620",
         "deep/c.png": PNG, "deep/c.cls": b" my cat ", "d.cls": b"1000", "d.webp": b"not looked at",
@@ -115,13 +115,13 @@ def test_a_shard_has_a_photo_and_its_class_for_each_sample(
     assert len(list(photos)) == 4
 
 
-def test_a_shard_without_class_files_tells_the_class_as_a_directory_does(tmp_path: Path) -> None:
+def test_a_shard_without_class_files_has_classes_as_a_directory_has(tmp_path: Path) -> None:
     members = {"./leaf/1.jpg": JPEG, "train/sky/1.png": PNG, "n01440764_2.jpg": JPEG}
     expected = [("leaf", "1.jpg"), ("sky", "1.png"), ("n01440764", "n01440764_2.jpg")]
     assert found(tar(tmp_path / "a.tar", members)) == expected
 
 
-def test_directories_come_sorted_before_shards_as_they_were_given(
+def test_sorted_directories_come_before_shards_in_the_given_order(
     folder: Path, tmp_path: Path
 ) -> None:
     class_folders(tmp_path / "more", ("leaf", "violet"), each=1, side=8)
@@ -136,7 +136,7 @@ def test_directories_come_sorted_before_shards_as_they_were_given(
     "name",
     ["pipe:touch run.tar", "{a,b}.tar", "a::b.tar", "http:x.tar", "a?b#c.tar", "%41.tar", "-.tar"],
 )
-def test_the_name_of_a_shard_is_a_file_and_never_expanded_or_run(
+def test_the_name_of_a_shard_is_never_expanded_or_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -145,7 +145,7 @@ def test_the_name_of_a_shard_is_a_file_and_never_expanded_or_run(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_truncated_shard_gives_what_came_before_and_a_warning(
+def test_a_truncated_shard_gives_the_photos_before_and_a_warning(
     shard: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = shard.read_bytes()
@@ -155,7 +155,7 @@ def test_a_truncated_shard_gives_what_came_before_and_a_warning(
 
 
 @pytest.mark.parametrize("at", ["header", "data"])
-def test_a_photo_whose_class_was_cut_off_makes_no_class_of_its_own(shard: Path, at: str) -> None:
+def test_a_photo_whose_class_is_cut_off_is_left_out(shard: Path, at: str) -> None:
     whole = shard.read_bytes()
     shard.write_bytes(whole[: whole.index(b"2.cls") + {"header": 100, "data": 512}[at]])
     assert found(shard) == [("n01440764", "0.jpg"), ("n01443537", "1.jpg")]

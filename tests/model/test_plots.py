@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.plots import curves, filter_grid, filters, learning_rates
+from training.plots import filter_grid, plot_curves, plot_filters, plot_learning_rates
 from training.recipe import RECIPES
 
 
@@ -16,7 +16,7 @@ def picture(path: Path) -> np.ndarray:
 
 
 def inked(path: Path) -> float:
-    """The share of a picture that is not paper."""
+    """The share of pixels that are not white."""
     return float((picture(path) < 250).any(2).mean())
 
 
@@ -27,7 +27,7 @@ def test_curves_are_a_wide_picture(tmp_path: Path, epochs: int) -> None:
         for i in range(1, epochs + 1)
     ]
     path = tmp_path / "deep" / "curves.png"
-    curves(rows, "alexnet, recipe test", path)
+    plot_curves(rows, "alexnet, recipe test", path)
     height, width, _ = picture(path).shape
     assert 300 < height < 600 < width < 1500
     assert 0.01 < inked(path) < 0.2
@@ -36,7 +36,7 @@ def test_curves_are_a_wide_picture(tmp_path: Path, epochs: int) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_rates_of_every_recipe_can_be_drawn(tmp_path: Path, name: str) -> None:
     path = tmp_path / "rates.png"
-    learning_rates(RECIPES[name], path)
+    plot_learning_rates(RECIPES[name], path)
     height, width, _ = picture(path).shape
     assert 300 < height < 600 < width < 1500
     assert 0.01 < inked(path) < 0.2
@@ -69,7 +69,7 @@ def test_a_filter_of_one_value_is_drawn_without_a_division_by_zero() -> None:
 
 def test_the_picture_of_the_filters_is_enlarged_four_times(tmp_path: Path) -> None:
     weight = torch.randn(64, 3, 11, 11, generator=torch.Generator().manual_seed(0))
-    filters(weight, tmp_path / "deep" / "filters.png")
+    plot_filters(weight, tmp_path / "deep" / "filters.png")
     pixels = picture(tmp_path / "deep" / "filters.png")
     assert pixels.shape == (4 * 49, 4 * 193, 3)
     np.testing.assert_array_equal(pixels[::4, ::4], filter_grid(weight))

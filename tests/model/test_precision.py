@@ -1,4 +1,4 @@
-"""The int8 graph of every plain architecture against torch, and what parity lets through."""
+"""The int8 graph of every plain architecture against torch, and the parity check."""
 
 from collections import Counter
 from pathlib import Path
@@ -16,17 +16,17 @@ from alexnet.spec import ORT_EXACT_INT8
 from export.parity import ParityError, compare, predictor
 from export.precision import calibrate, to_int8
 from tests.photos import draw
-from training.importers import IMAGENET_MEAN, IMAGENET_STD, Model
+from training.importers import IMAGENET_MEAN, IMAGENET_STD, TrainedModel
 from training.network import ARCHITECTURES, AlexNet
 
 PLAIN = ["alexnet", "alexnet2012", "alexnet2012-paper", "alexnet-caffe"]
 
 
 @pytest.fixture(params=PLAIN)
-def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Model:
-    """Few hidden units, weights that let no activation vanish, a normalisation to be folded.
+def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TrainedModel:
+    """Few hidden units, weights that preserve the scale, a normalisation to be folded.
 
-    Networks with norms take pixels of 0-255: their first base then lies far above k.
+    Networks with norms take pixels of 0-255, so that the base of the first norm far exceeds k.
     """
     monkeypatch.setattr("training.network.HIDDEN", 64)
     arch: str = request.param
@@ -37,35 +37,35 @@ def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mo
         nn.init.normal_(layer.bias, std=0.1)  # type: ignore[arg-type]
     std = IMAGENET_STD if arch == "alexnet" else (1.0, 1.0, 1.0)
     crop = ARCHITECTURES[arch].crop
-    return Model(network, IMAGENET_MEAN, std, Labels.imagenet(), 1000, {}, "0" * 64, crop)
+    return TrainedModel(network, IMAGENET_MEAN, std, Labels.imagenet(), 1000, {}, "0" * 64, crop)
 
 
 @pytest.fixture
-def crops(model: Model) -> NDArray[np.uint8]:
+def crops(model: TrainedModel) -> NDArray[np.uint8]:
     side = model.crop
     return np.stack([np.asarray(draw(side, side, seed=seed)) for seed in range(8)])
 
 
-def reference(model: Model, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+def reference(model: TrainedModel, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     with torch.inference_mode():
         logits: NDArray[np.float32] = model.deployable(torch.from_numpy(crops)).numpy()
     return logits
 
 
 def test_int8_stays_close_with_the_normalisation_folded_away(
-    model: Model, crops: NDArray[np.uint8]
+    model: TrainedModel, crops: NDArray[np.uint8]
 ) -> None:
     wanted = reference(model, crops)
     got = predictor(to_int8(model, model.crop, calibrate(model, crops)))(crops)
-    # Against what tells photos apart: all logits of random weights share a large part.
+    # Relative to the differences between photos: logits of random weights are all similar.
     error = np.sqrt(np.mean((got - wanted) ** 2)) / wanted.std(0).mean()
     assert error < 0.15
 
 
 def test_every_layer_with_weights_runs_in_integers(
-    model: Model, crops: NDArray[np.uint8], tmp_path: Path
+    model: TrainedModel, crops: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    """One layer that ONNX Runtime leaves in float costs half of the speed, and no other test."""
+    """One layer left in float by ONNX Runtime would halve the speed and fail no other test."""
     optimised = tmp_path / "optimised.onnx"
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(optimised)
@@ -83,7 +83,7 @@ def test_every_layer_with_weights_runs_in_integers(
 
 @pytest.mark.parametrize("model", ["alexnet2012"], indirect=True)
 def test_a_layer_without_a_relu_is_calibrated_on_its_negative_values_too(
-    model: Model, crops: NDArray[np.uint8]
+    model: TrainedModel, crops: NDArray[np.uint8]
 ) -> None:
     conv1 = model.network.layers[0]
     nn.init.zeros_(conv1.weight)
@@ -92,7 +92,7 @@ def test_a_layer_without_a_relu_is_calibrated_on_its_negative_values_too(
 
 
 @pytest.mark.parametrize("model", ["alexnet"], indirect=True)
-def test_parity_refuses_another_network(model: Model, crops: NDArray[np.uint8]) -> None:
+def test_parity_refuses_another_network(model: TrainedModel, crops: NDArray[np.uint8]) -> None:
     wanted = reference(model, crops)
     assert compare("fp32", wanted, wanted).agreement == 1
     with pytest.raises(ParityError, match="int8 is refused"):

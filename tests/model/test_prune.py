@@ -26,7 +26,7 @@ def test_each_fully_connected_layer_reaches_the_sparsity(network: AlexNet, spars
     assert reached == pytest.approx([sparsity] * 3, abs=1e-3)
 
 
-def test_the_smallest_go_and_the_others_stay_as_they_were(network: AlexNet) -> None:
+def test_the_smallest_weights_are_zeroed_and_the_others_unchanged(network: AlexNet) -> None:
     before = weights(network)
     prune(network, 0.7)
     for old, new in zip(before, weights(network), strict=True):

@@ -1,4 +1,4 @@
-"""Several processes train the network that one would have trained."""
+"""Several processes train the same network as one."""
 
 import json
 import os
@@ -36,7 +36,7 @@ main()
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     class_folders(folder / "photos", CLASSES, each=9)
-    class_folders(folder / "val", CLASSES, each=4, seed=1)  # not a multiple of what ranks share
+    class_folders(folder / "val", CLASSES, each=4, seed=1)  # not a multiple of the number of ranks
     return folder
 
 
@@ -85,7 +85,7 @@ def test_two_processes_give_the_weights_of_one(folder: Path) -> None:
 
 
 def test_ctrl_c_stops_all_processes_after_the_same_step(folder: Path) -> None:
-    """The signal goes to torchrun, as from a terminal; what was saved can be gone on with."""
+    """The signal goes to torchrun, as from a terminal; the checkpoint can be resumed."""
     flags = ("--recipe", "smoke", "--epochs", "50")
     running = start(folder, "stopped", *flags, processes=2)
     assert running.stdout is not None
@@ -102,7 +102,7 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(folder: Path) -> None:
     step = checkpoint.facts["step"]
     assert 2 * 2 <= step < 50 * 2
     following = step // 2 + 1
-    alone = start(folder, "stopped", *flags, "--resume")  # one process goes on with it
+    alone = start(folder, "stopped", *flags, "--resume")  # in a single process
     try:
         assert any(line.startswith(f"epoch {following}/50: loss") for line in alone.stdout or ())
     finally:
@@ -112,7 +112,7 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(folder: Path) -> None:
     assert [json.loads(row)["epoch"] for row in rows][:following] == [*range(1, following + 1)]
 
 
-def test_two_columns_on_two_devices_are_the_network_on_one(folder: Path) -> None:
+def test_two_columns_on_two_devices_give_the_weights_of_one_device(folder: Path) -> None:
     """With dropout, colour noise, and momentum: the whole recipe of 2012, for two steps."""
     one = train(folder, "whole", "--recipe", "2012")
     two = train(folder, "columns", "--recipe", "2012", "--columns", processes=2)

@@ -4,19 +4,19 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from training.network import ARCHITECTURES
-from training.recipe import DEXP, ORIGINAL, PAPER, RECIPES, SMOKE, Recipe, named
+from training.recipe import DEXP, ORIGINAL, PAPER, RECIPES, SMOKE, Recipe, get_recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_survives_json(name: str) -> None:
-    recipe = named(name)
+    recipe = get_recipe(name)
     assert recipe.name == name
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_trained(name: str) -> None:
-    recipe = named(name)
+    recipe = get_recipe(name)
     first, last = (recipe.size_at(epoch) for epoch in (0, recipe.epochs - 1))
     assert recipe.arch in ARCHITECTURES
     assert 64 <= first <= last <= ARCHITECTURES[recipe.arch].crop
@@ -40,13 +40,13 @@ def test_recipe_2012_is_net_145() -> None:
 
 @pytest.mark.parametrize("per_epoch", [1, 12, 10_009])
 def test_the_colour_noise_of_2012_ends_with_its_epoch_66(per_epoch: int) -> None:
-    """As the training loop compares the step with it."""
+    """With the comparison of the training loop."""
     until = ORIGINAL.noise_until * 90 * per_epoch
     assert 66 * per_epoch - 1 < until <= 66 * per_epoch
     assert PAPER.noise_until == DEXP.noise_until == 1.0
 
 
-def test_the_paper_differs_from_the_code_where_it_says_so() -> None:
+def test_the_differences_between_paper_and_code() -> None:
     code, paper = ORIGINAL.to_json(), PAPER.to_json()
     assert {key: paper[key] for key in paper if paper[key] != code[key]} == {
         "name": "2012-paper", "arch": "alexnet2012-paper", "schedule": "2012-paper",
@@ -60,7 +60,7 @@ def test_a_recipe_cannot_be_changed_but_copied() -> None:
     assert replace(ORIGINAL, batch=256) != ORIGINAL
 
 
-def test_a_recipe_of_another_version_is_not_read() -> None:
+def test_a_recipe_with_unknown_fields_is_refused() -> None:
     with pytest.raises(TypeError, match="flux"):
         Recipe.from_json({**ORIGINAL.to_json(), "flux": 1})
 
@@ -71,5 +71,5 @@ def test_a_recipe_gives_each_epoch_its_size() -> None:
 
 
 def test_a_named_recipe_takes_the_overrides_that_are_given() -> None:
-    assert named("smoke", epochs=None, batch=None) == SMOKE
-    assert named("smoke", epochs=7, batch=None) == replace(SMOKE, epochs=7)
+    assert get_recipe("smoke", epochs=None, batch=None) == SMOKE
+    assert get_recipe("smoke", epochs=7, batch=None) == replace(SMOKE, epochs=7)

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 
 from training.checkpoint import Checkpoint
 from training.recipe import SMOKE, Recipe
-from training.report import RunLog, card, environment
+from training.report import RunLog, describe_environment, format_card
 
 FACTS: dict[str, Any] = {
     "arch": "alexnet",
@@ -59,7 +59,7 @@ def log_two_epochs(run: Path, *, active: bool = True) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs, finished."""
+    """The folder of a finished run of two epochs."""
     run = tmp_path_factory.mktemp("report") / "deep" / "run"
     log_two_epochs(run)
     RunLog(run, SMOKE).finish(model(), 6)
@@ -84,12 +84,12 @@ def test_the_recipe_can_be_read_again(run: Path) -> None:
     assert Recipe.from_json(json.loads((run / "recipe.json").read_text())) == SMOKE
 
 
-def test_the_environment_tells_machine_and_versions(run: Path) -> None:
-    told = json.loads((run / "environment.json").read_text())
-    assert told == json.loads(json.dumps(environment()))
-    assert told["packages"]["torch"] == str(torch.__version__)
-    assert told["cpus"] >= 1
-    assert told["processes"] == 1
+def test_the_environment_lists_machine_and_versions(run: Path) -> None:
+    found = json.loads((run / "environment.json").read_text())
+    assert found == json.loads(json.dumps(describe_environment()))
+    assert found["packages"]["torch"] == str(torch.__version__)
+    assert found["cpus"] >= 1
+    assert found["processes"] == 1
 
 
 def test_tensorboard_shows_training_and_validation(run: Path) -> None:
@@ -110,7 +110,7 @@ def test_tensorboard_shows_the_filters(run: Path) -> None:
     assert (image.width, image.height) == (16 * 12 + 1, 4 * 12 + 1)
 
 
-def test_a_run_that_goes_on_adds_to_its_log(tmp_path: Path) -> None:
+def test_a_resumed_run_appends_to_its_log(tmp_path: Path) -> None:
     log_two_epochs(tmp_path)
     with RunLog(tmp_path, SMOKE) as log:
         log.epoch({**ROWS[1], "epoch": 3}, 30)
@@ -119,14 +119,14 @@ def test_a_run_that_goes_on_adds_to_its_log(tmp_path: Path) -> None:
     assert [step for step, _ in scalars(tmp_path)["validation/top1"]] == [10, 20, 30]
 
 
-def test_an_inactive_log_and_one_without_a_line_write_nothing(tmp_path: Path) -> None:
+def test_an_inactive_or_empty_log_writes_nothing(tmp_path: Path) -> None:
     log_two_epochs(tmp_path / "inactive", active=False)
     with RunLog(tmp_path / "empty", SMOKE):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_card_names_figures_and_pictures(run: Path) -> None:
+def test_the_card_lists_figures_and_plots(run: Path) -> None:
     text = (run / "card.md").read_text()
     for words in (
         "# smoke: alexnet, 4 classes",
@@ -138,8 +138,8 @@ def test_the_card_names_figures_and_pictures(run: Path) -> None:
     assert all((run / name).exists() for name in ("environment.json", "recipe.json", "log.jsonl"))
 
 
-def test_the_card_speaks_of_pruning_only_where_there_was_some() -> None:
-    assert "prun" not in card(FACTS).lower()
-    pruned = card({**FACTS, "dense": {"top1": 0.4412, "top5": 0.71, "photos": 10_000}})
+def test_the_card_mentions_pruning_only_if_there_was_some() -> None:
+    assert "prun" not in format_card(FACTS).lower()
+    pruned = format_card({**FACTS, "dense": {"top1": 0.4412, "top5": 0.71, "photos": 10_000}})
     assert "50% of the fully connected weights are zero" in pruned
     assert "When pruning began: 44.1% top-1, 71.0% top-5" in pruned

@@ -55,7 +55,7 @@ def test_dexp_has_four_stages_and_its_biases_two(quarter: int, weight: float, bi
         assert rates(DEXP, step, steps) == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_linear_rate_rises_in_a_line_to_the_peak_and_falls_in_a_line_to_zero() -> None:
+def test_a_linear_rate_rises_linearly_to_the_peak_and_falls_linearly_to_zero() -> None:
     curve = weights(RECIPE, 100)
     assert curve[:10] == pytest.approx([0.05 * (i + 1) for i in range(10)])
     assert max(curve) == curve[9] == 0.5

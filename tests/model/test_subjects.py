@@ -1,4 +1,4 @@
-"""What can be scored, and in which order its photos are read."""
+"""The subjects of an evaluation, and the order in which their photos are read."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from alexnet.labels import Label, Labels
 from alexnet.preprocess import InvalidImage
-from export.evaluate import AHEAD, _answers, _together
+from export.evaluate import AHEAD, _ensemble, _evaluate_subject
 from export.subjects import BATCH, Subject, SubjectError, _row, open_subject
 from tests.fakes import faking, flat
 from training.data import PhotoFile, photo_files
@@ -24,8 +24,8 @@ from training.evaluate import Outputs
 LABELS = Labels(tuple(Label(name, name) for name in ("cherry", "leaf", "sky")))
 
 
-def counting(refused: str) -> tuple[Subject, list[int], list[int]]:
-    """Answers photo `7` with 7 and refuses one; the photos read, and the sizes of the batches."""
+def counting_subject(refused: str) -> tuple[Subject, list[int], list[int]]:
+    """A subject that answers photo `7` with 7 and refuses one; its photos and batch sizes."""
     read: list[int] = []
     batches: list[int] = []
 
@@ -44,17 +44,17 @@ def counting(refused: str) -> tuple[Subject, list[int], list[int]]:
     return Subject("counting", "", LABELS, number, predict), read, batches
 
 
-def numbered(folder: Path, count: int) -> list[PhotoFile]:
+def numbered_files(folder: Path, count: int) -> list[PhotoFile]:
     folder.mkdir()
     for i in range(count):
         (folder / f"{i:03}.png").write_text(str(i))
     return photo_files([folder])
 
 
-def test_photos_are_read_a_few_batches_ahead_and_answered_in_order(tmp_path: Path) -> None:
+def test_photos_are_read_a_few_batches_ahead_and_predicted_in_order(tmp_path: Path) -> None:
     count = AHEAD + 3 * BATCH + 5
-    subject, read, batches = counting(refused="100")
-    answers = _answers(subject, numbered(tmp_path / "photos", count))
+    subject, read, batches = counting_subject(refused="100")
+    answers = _evaluate_subject(subject, numbered_files(tmp_path / "photos", count))
     assert sorted(read) == [i for i in range(count) if i != 100]
     assert answers.probabilities[:, 0].tolist() == [i for i in range(count) if i != 100]
     assert np.flatnonzero(~answers.good).tolist() == [100]
@@ -63,17 +63,17 @@ def test_photos_are_read_a_few_batches_ahead_and_answered_in_order(tmp_path: Pat
 
 
 def test_the_ensemble_is_of_the_photos_that_every_subject_could_read(tmp_path: Path) -> None:
-    files = numbered(tmp_path / "photos", 5)
-    first, second = (_answers(counting(refused)[0], files) for refused in "13")
-    ensemble = _together([first, second])
+    files = numbered_files(tmp_path / "photos", 5)
+    first, second = (_evaluate_subject(counting_subject(refused)[0], files) for refused in "13")
+    ensemble = _ensemble([first, second])
     assert ensemble.good.tolist() == [True, False, True, False, True]
     assert ensemble.probabilities[:, 0].tolist() == [0, 2, 4]
     alone = replace(second, good=~ensemble.good)
     with pytest.raises(ValueError, match="no photo that every subject could read"):
-        _together([ensemble, alone])
+        _ensemble([ensemble, alone])
 
 
-async def test_a_server_that_changes_its_model_meanwhile_ends_it() -> None:
+async def test_a_server_that_changes_its_model_ends_the_evaluation() -> None:
     async with faking() as fake:
         subject = await asyncio.to_thread(open_subject, fake.url)
         with closing(subject):
@@ -90,7 +90,7 @@ async def test_a_server_that_changes_its_model_meanwhile_ends_it() -> None:
     ("found", "complaint"),
     [("{}", "is no AlexNet server: KeyError"), ("<html>", "status 200 and no JSON")],
 )
-def test_another_program_at_that_address_is_no_server(
+def test_another_program_at_the_address_is_refused(
     tmp_path: Path, found: str, complaint: str
 ) -> None:
     (tmp_path / "v1").mkdir()
@@ -105,8 +105,7 @@ def test_another_program_at_that_address_is_no_server(
             other.shutdown()
 
 
-def test_a_very_certain_servers_second_guess_is_still_its_second() -> None:
-    """What is rounded to 0 keeps its place: class 3 is the third of these."""
+def test_probabilities_rounded_to_zero_keep_their_order() -> None:
     ranked = [(1, 1.0), (2, 0.0), (3, 0.0), (0, 0.0)]
     row = _row([{"index": i, "probability": p} for i, p in ranked])
     assert np.argsort(-row).tolist() == [1, 2, 3, 0]

@@ -10,28 +10,28 @@ from alexnet.labels import Labels
 from export.parity import predictor
 from export.sequence import rounding_points, sequence
 from export.to_onnx import to_onnx
-from tests.networks import PLAIN, SIDES, lively, photos
-from training.importers import IMAGENET_MEAN, IMAGENET_STD, Model
+from tests.networks import PLAIN, SIDES, photos, random_model
+from training.importers import IMAGENET_MEAN, IMAGENET_STD, TrainedModel
 from training.network import AlexNet
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
 
-def reference(model: Model, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+def reference(model: TrainedModel, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     with torch.inference_mode():
         logits: NDArray[np.float32] = model.deployable(torch.from_numpy(crops)).numpy()
     return logits
 
 
 @pytest.mark.parametrize("arch", PLAIN)
-def test_fp32_computes_what_torch_computes(arch: str) -> None:
-    model, crops = lively(arch), photos(SIDES[arch])
+def test_fp32_computes_the_same_as_torch(arch: str) -> None:
+    model, crops = random_model(arch), photos(SIDES[arch])
     wanted, got = reference(model, crops), predictor(to_onnx(model, model.crop))(crops)
     assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
 
 
-def test_any_batch_size_goes_through() -> None:
-    predict, crops = predictor(to_onnx(lively("alexnet2012"), 224)), photos(224)
+def test_any_batch_size_is_accepted() -> None:
+    predict, crops = predictor(to_onnx(random_model("alexnet2012"), 224)), photos(224)
     logits = predict(crops)
     np.testing.assert_allclose(predict(crops[:1]), logits[:1], atol=1e-4 * np.abs(logits).max())
 
@@ -40,20 +40,20 @@ def test_any_batch_size_goes_through() -> None:
                                             ("alexnet-caffe", 224)])  # fmt: skip
 def test_a_crop_that_alexnet_cannot_flatten_is_refused(arch: str, side: int) -> None:
     with pytest.raises(ValueError, match=f"export at {SIDES[arch]} px"):
-        to_onnx(lively(arch), side)
+        to_onnx(random_model(arch), side)
 
 
 @pytest.mark.parametrize("arch", ["alexnet2012", "alexnet-bn"])
 def test_a_network_that_is_not_plain_is_a_bug(arch: str) -> None:
     network = AlexNet(10, arch)
-    model = Model(network, IMAGENET_MEAN, IMAGENET_STD, Labels.imagenet(), 10, {}, "0" * 64)
+    model = TrainedModel(network, IMAGENET_MEAN, IMAGENET_STD, Labels.imagenet(), 10, {}, "0" * 64)
     with pytest.raises(AssertionError):
         to_onnx(model, 224)
 
 
 @pytest.mark.parametrize("arch", PLAIN)
-def test_in_the_order_of_the_graph_torch_computes_the_very_same(arch: str) -> None:
-    network = lively(arch).network
+def test_the_order_of_the_graph_does_not_change_the_result(arch: str) -> None:
+    network = random_model(arch).network
     x = torch.randn(1, 3, 80, 80)
     with torch.inference_mode():
         assert torch.equal(nn.Sequential(*sequence(network))(x), network(x))
@@ -76,6 +76,6 @@ def test_no_pooling_comes_before_its_relu() -> None:
         ("alexnet-caffe", "ReLU CrossMapNorm ReLU CrossMapNorm " + "ReLU " * 5),
     ],
 )
-def test_int8_rounds_what_each_layer_reads(arch: str, points: str) -> None:
+def test_int8_rounds_the_input_of_each_layer(arch: str, points: str) -> None:
     found = rounding_points(AlexNet(10, arch, dropout=0.0))
     assert [type(point).__name__ for point in found] == points.split()

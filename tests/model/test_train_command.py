@@ -1,4 +1,4 @@
-"""`alexnet-train` as it is typed."""
+"""`alexnet-train` from the command line."""
 
 import os
 import subprocess
@@ -73,7 +73,7 @@ def test_an_absent_folder_ends_the_command_with_one_sentence(tmp_path: Path) -> 
     )
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_tells_how_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: Any) -> None:
         raise KeyboardInterrupt
 

@@ -12,7 +12,7 @@ from alexnet.labels import Label, Labels
 from alexnet.spec import Preprocess
 from training.checkpoint import Checkpoint, CheckpointError
 from training.data import Dataset, load
-from training.evaluate import accuracy
+from training.evaluate import evaluate
 from training.loader import Order
 from training.loop import Training
 from training.network import AlexNet, Deployable
@@ -29,7 +29,7 @@ def train(photos: Path) -> Dataset:
 
 
 class Interrupted(Training):
-    """Gets a real Ctrl-C while step number `at` is being prepared."""
+    """Gets a real SIGINT while step `at` is prepared."""
 
     at = 0
 
@@ -67,13 +67,13 @@ def test_the_smoke_recipe_learns_colours_and_writes_a_model(photos: Path, run: P
     deployable = Deployable(network, tuple(model.facts["mean"]), tuple(model.facts["std"])).eval()
     val = load([photos / "val"], Preprocess().at(64), training.data.labels)
     with torch.inference_mode():
-        plain = accuracy(lambda crops: deployable(torch.from_numpy(crops)).numpy(), val)
+        plain = evaluate(lambda crops: deployable(torch.from_numpy(crops)).numpy(), val)
     assert plain.top1 == pytest.approx(result.top1, abs=0.1)
 
 
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_a_resumed_run_gives_bitwise_the_weights_of_one_that_was_not_stopped(
+def test_a_resumed_run_gives_bitwise_the_weights_of_an_uninterrupted_one(
     photos: Path, train: Dataset, run: Path, at: int
 ) -> None:
     """Stopped in the middle of an epoch, in its last step, and in the first of the next."""
@@ -161,7 +161,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(
 
 
 @pytest.mark.usefixtures("narrow")
-def test_classes_without_photos_are_no_targets(train: Dataset, run: Path) -> None:
+def test_classes_without_photos_have_a_target_of_zero(train: Dataset, run: Path) -> None:
     labels = Labels((*train.labels.rows, Label("moon", "moon")))
     targets = Training(SMOKE, Dataset(train.images, train.targets, labels), run).targets
     assert targets[:4].sum(1).tolist() == pytest.approx([1.0] * 4)
@@ -185,7 +185,7 @@ def test_fewer_photos_than_a_batch_are_an_error(train: Dataset, run: Path) -> No
         ({"columns": True}, 2, "columns cannot be pruned"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_at_once(
+def test_impossible_settings_are_refused_at_once(
     train: Dataset, run: Path, settings: dict[str, bool], ranks: int, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -200,7 +200,7 @@ def test_settings_that_cannot_work_are_refused_at_once(
         ("alexnet2012", 3, "columns need 2 processes; this run has 3"),
     ],
 )
-def test_columns_need_two_processes_and_a_network_that_has_them(
+def test_columns_need_two_processes_and_a_network_with_columns(
     train: Dataset, run: Path, arch: str, ranks: int, message: str
 ) -> None:
     recipe = replace(SMOKE, arch=arch, sparsity=0.0)

@@ -1,25 +1,25 @@
-"""Weights from a file -> a plain network that can be exported, with the facts that came along."""
+"""A file of weights -> a plain network that can be exported, with its facts."""
 
 from pathlib import Path
 
 from training.checkpoint import CheckpointError
 from training.importers import convnet_file, cuda_convnet, finished, torchvision
-from training.importers.base import Model
+from training.importers.base import TrainedModel
 from training.importers.torchvision import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Model", "load_model"]
 
 
-def load_model(path: Path, classes: Path | None = None) -> Model:
-    """Recognises and reads a file of weights; raises CheckpointError, whatever is in it.
+def load_model(path: Path, classes: Path | None = None) -> TrainedModel:
+    """Recognises and reads a file of weights; all that it raises is CheckpointError.
 
     `.safetensors`         our own finished model, or tensors with torchvision's names
     `.pth`, `.pt`          torchvision's state dict
     `.caffemodel`          BVLC's AlexNet
     anything else          a checkpoint of cuda-convnet: its folder `ConvNet__...` or the file
 
-    `classes` is a text file with one synset a line in the order of the network's outputs. Only
-    cuda-convnet's checkpoints need it, and with any other file it is an error.
+    `classes` is a text file with one synset a line, in the order of the network's outputs. It is
+    required for cuda-convnet's checkpoints and an error with other files.
     """
     if not path.exists():
         raise CheckpointError(f"there are no weights at {path}")
@@ -31,7 +31,7 @@ def load_model(path: Path, classes: Path | None = None) -> Model:
         raise CheckpointError(f"{path} is damaged: it asks for more than there is") from None
 
 
-def _load(path: Path, classes: Path | None) -> Model:
+def _load(path: Path, classes: Path | None) -> TrainedModel:
     suffix = path.suffix.lower()
     known = suffix in (".safetensors", ".pth", ".pt", ".caffemodel")
     if not known and convnet_file.recognises(path):
@@ -45,9 +45,9 @@ def _load(path: Path, classes: Path | None) -> Model:
     return model
 
 
-def _with_known_classes(path: Path, suffix: str) -> Model:
+def _with_known_classes(path: Path, suffix: str) -> TrainedModel:
     if suffix == ".caffemodel":
-        from training.importers import caffe  # nothing else here needs protobuf
+        from training.importers import caffe  # protobuf is needed here only
 
         return caffe.load(path)
     if suffix in (".pth", ".pt"):

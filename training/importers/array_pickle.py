@@ -1,7 +1,7 @@
-"""A Python 2 pickle of arrays and plain values, read without running anything that is in it.
+"""Reads a Python 2 pickle of arrays and plain values without running any code in it.
 
-Whatever the pickle names is replaced by one of the stand-ins below, which only keep or drop
-what they are given; a name that has none is refused. Not even numpy sees the pickle's contents.
+Every name in the pickle is replaced by one of the stand-ins below, which only store or discard
+their arguments; other names are refused. Not even numpy is given unchecked contents.
 """
 
 import io
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def unpickled(data: bytes) -> Any:
+def unpickle(data: bytes) -> Any:
     """Strings are latin-1, arrays are PickledArray. A damaged pickle raises almost anything."""
     return _Unpickler(io.BytesIO(data), fix_imports=False, encoding="latin1").load()
 
 
 class PickledArray:
-    """An array as it was written, not yet looked at."""
+    """An array as it was written, not yet validated."""
 
     def __init__(self, *_: object):
         self.state: object = None
@@ -29,7 +29,7 @@ class PickledArray:
         self.state = state
 
     def numpy(self) -> NDArray[Any]:
-        """The floating point numbers in their shape; ValueError when that is not what is there."""
+        """The floating point numbers in their shape; ValueError if it holds anything else."""
         match self.state:
             case (
                 _,
@@ -52,7 +52,7 @@ class PickledArray:
 
 
 class _Type:
-    """numpy.dtype: what the numbers of an array are."""
+    """Stands in for numpy.dtype."""
 
     def __init__(self, code: object = "", *_: object):
         self.code = f"<{code}" if isinstance(code, str) else ""
@@ -64,7 +64,7 @@ class _Type:
 
 
 class _Text(str):
-    """What Python 3 writes for the bytes of an array: their text and the name latin1."""
+    """Python 3 pickles the bytes of an array as text and the name of its encoding, latin1."""
 
     __slots__ = ()
 
@@ -76,14 +76,14 @@ class _Text(str):
 
 
 class _Dict(dict[Any, Any]):
-    """OrderedDict, whose order is that of any dict today."""
+    """Stands in for OrderedDict."""
 
     def __setstate__(self, state: object) -> None:
         pass
 
 
-class _Dropped:
-    """What the importer does not need: options of the program's command line, scalars."""
+class _Discarded:
+    """Stands in for values that are not needed: command-line options, scalars."""
 
     __slots__ = ()
 
@@ -99,21 +99,21 @@ _STAND_INS: dict[str, type] = {
     "numpy.core.multiarray._reconstruct": PickledArray,
     "numpy._core.multiarray._reconstruct": PickledArray,
     "numpy.dtype": _Type,
-    "numpy.core.multiarray.scalar": _Dropped,
-    "numpy._core.multiarray.scalar": _Dropped,
+    "numpy.core.multiarray.scalar": _Discarded,
+    "numpy._core.multiarray.scalar": _Discarded,
     "_codecs.encode": _Text,
     "collections.OrderedDict": _Dict,
     "ordereddict.OrderedDict": _Dict,
-    "copy_reg._reconstructor": _Dropped,
-    "__builtin__.object": _Dropped,
+    "copy_reg._reconstructor": _Discarded,
+    "__builtin__.object": _Discarded,
 }
 
 
 class _Unpickler(pickle._Unpickler):
-    """The one written in Python: the other's table of seen objects is as long as a pickle says.
+    """The unpickler written in Python: the C one allocates a memo table of any size that the pickle
+    names.
 
-    For the same reason without the instructions that came after Python 2's protocol: one of them
-    sets aside whatever memory it is told to.
+    Opcodes newer than Python 2's protocol are removed: one of them allocates any amount of memory.
     """
 
     dispatch: ClassVar[dict[int, Callable[[pickle.Unpickler], None]]] = {
@@ -122,7 +122,7 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> type:
         if module == "options":
-            return _Dropped
+            return _Discarded
         try:
             return _STAND_INS[f"{module}.{name}"]
         except KeyError:

@@ -1,4 +1,4 @@
-"""What every importer gives: a plain network, and what is known about it."""
+"""The result of every importer: a plain network and its facts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @dataclass(frozen=True)
-class Model:
-    """A plain AlexNet in evaluation mode and what is known about it."""
+class TrainedModel:
+    """A plain AlexNet in evaluation mode with its preprocessing, labels and facts."""
 
     network: AlexNet
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: Labels
     known: int
-    """Classes that it has seen photos of."""
+    """Number of classes that had training photos."""
     facts: dict[str, Any]
     sha256: str
     crop: int = 224
-    """Side in px of what it looks at."""
+    """Side of the input in px."""
 
     @property
     def deployable(self) -> Deployable:
         return Deployable(self.network, self.mean, self.std).eval()
 
 
-def imported(
+def imagenet_model(
     network: AlexNet,
     mean: tuple[float, ...],
     std: tuple[float, ...],
@@ -43,16 +43,16 @@ def imported(
     *,
     source: str,
     crop: int = 224,
-) -> Model:
-    """Weights of `source`, another program, that has seen all of ImageNet's 1000 classes."""
+) -> TrainedModel:
+    """The model of `source`, another program, trained on ImageNet's 1000 classes."""
     labels = Labels.imagenet()
     facts = {"lineage": [source], "commit": "unknown"}
-    return Model(network.eval(), mean, std, labels, len(labels), facts, sha256, crop)
+    return TrainedModel(network.eval(), mean, std, labels, len(labels), facts, sha256, crop)
 
 
 @torch.no_grad()
-def network_of(state: Mapping[str, Tensor], arch: str, classes: int, path: Path) -> AlexNet:
-    """The plain `arch` with this state, all of it and nothing else; raises CheckpointError."""
+def load_network(state: Mapping[str, Tensor], arch: str, classes: int, path: Path) -> AlexNet:
+    """The plain `arch` with exactly this state; raises CheckpointError."""
     network = AlexNet(classes, arch, dropout=0.0).eval()
     wanted = network.state_dict()
     if missing := wanted.keys() - state.keys():
@@ -60,12 +60,12 @@ def network_of(state: Mapping[str, Tensor], arch: str, classes: int, path: Path)
     if unknown := state.keys() - wanted.keys():
         raise CheckpointError(f"{path} is no {arch}, which has no {min(unknown)[:80]}")
     for name, tensor in wanted.items():
-        tensor.copy_(checked(state[name], tensor.shape, f"{path}: {name}"))
+        tensor.copy_(to_float32(state[name], tensor.shape, f"{path}: {name}"))
     return network
 
 
-def checked(values: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
-    """`values` in float32; CheckpointError unless they are finite numbers of this shape."""
+def to_float32(values: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
+    """`values` in float32; raises CheckpointError unless they are finite and of this shape."""
     if tuple(values.shape) != tuple(shape):
         raise CheckpointError(
             f"{what} has the shape {tuple(values.shape)}, expected {tuple(shape)}"
@@ -79,6 +79,6 @@ def checked(values: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
 
 
 def reason(error: Exception) -> str:
-    """What a parser complains of, in one line; on a damaged file it may quote half of it."""
+    """One line of a parser's message, which may quote large parts of a damaged file."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:200]

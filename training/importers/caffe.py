@@ -1,7 +1,7 @@
 """Caffe's AlexNet, `bvlc_alexnet.caffemodel`: protobuf, with BGR pixels minus their mean as input.
 
-The fields are in protos/caffe.proto. CaffeNet, in the same format and with the same shapes, pools
-before it normalises: it is told apart by the order of its layers, and refused.
+The fields are in protos/caffe.proto. CaffeNet has the same format and shapes but pools before it
+normalises: it is recognised by the order of its layers, and refused.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor
 from alexnet.bundle import sha256
 from protos import caffe_pb2 as pb
 from training.checkpoint import CheckpointError
-from training.importers.base import Model, checked, imported
+from training.importers.base import TrainedModel, imagenet_model, to_float32
 from training.network import ARCHITECTURES, AlexNet
 
 ARCH = "alexnet-caffe"
@@ -25,7 +25,7 @@ STD = (1.0, 1.0, 1.0)
 
 
 @torch.no_grad()
-def load(path: Path) -> Model:
+def load(path: Path) -> TrainedModel:
     data = path.read_bytes()
     net = pb.NetParameter()
     try:
@@ -42,7 +42,7 @@ def load(path: Path) -> Model:
     first = network.layers[0].weight
     first.copy_(first.flip(1))  # BGR -> RGB
     crop = ARCHITECTURES[ARCH].crop
-    return imported(network, MEAN, STD, sha256(data), source="caffe", crop=crop)
+    return imagenet_model(network, MEAN, STD, sha256(data), source="caffe", crop=crop)
 
 
 def _blobs(net: pb.NetParameter, path: Path) -> dict[str, tuple[pb.BlobProto, pb.BlobProto]]:
@@ -77,4 +77,4 @@ def _tensor(blob: pb.BlobProto, shape: tuple[int, ...], what: str) -> Tensor:
         values = np.array(blob.double_data, np.float64)
     if len(values) != math.prod(shape):
         raise CheckpointError(f"{what} holds {len(values)} numbers, its shape says {shape}")
-    return checked(torch.from_numpy(values.reshape(shape)), shape, what)
+    return to_float32(torch.from_numpy(values.reshape(shape)), shape, what)

@@ -1,4 +1,4 @@
-"""The order in which a checkpoint has its classes: a text file with one synset a line."""
+"""The class order of a checkpoint: a text file with one synset a line."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from training.checkpoint import CheckpointError
 
 
 def class_order(path: Path, labels: Labels) -> list[int]:
-    """For each of our labels its position in the file; blank lines count as none.
+    """For each label its position in the file, blank lines not counted.
 
-    The synset is the first word of its line. Raises CheckpointError unless the file has each of
-    the labels once.
+    The synset is the first word of a line. Raises CheckpointError unless the file has each label
+    exactly once.
     """
     try:
         lines = path.read_text("utf-8-sig").splitlines()

@@ -1,4 +1,4 @@
-"""A checkpoint of cuda-convnet: `<epoch>.<batch>` in a folder, a pickle or a zip of one."""
+"""The file format of cuda-convnet checkpoints: a pickle or a zip of one, `<epoch>.<batch>`."""
 
 import io
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoint import CheckpointError
-from training.importers.array_pickle import unpickled
+from training.importers.array_pickle import unpickle
 from training.importers.base import reason
 
 MAX_BYTES = 2 << 30
@@ -23,7 +23,7 @@ def recognises(path: Path) -> bool:
 
 
 def newest(folder: Path) -> Path:
-    """`<epoch>.<batch>` with the highest numbers."""
+    """The file `<epoch>.<batch>` with the highest numbers."""
     files = [file for file in folder.iterdir() if re.fullmatch(r"[0-9]+\.[0-9]+", file.name)]
     if not files:
         raise CheckpointError(f"{folder} holds no checkpoint of cuda-convnet, such as 90.1251")
@@ -31,7 +31,7 @@ def newest(folder: Path) -> Path:
 
 
 def read(data: bytes, file: Path) -> dict[str, Layer]:
-    """The layers by name. Their inputs become names too: in a list of layers they are numbers."""
+    """The layers by name, with names as inputs: files with a list of layers have positions."""
     contents = _contents(data, file)
     try:
         layers = contents["model_state"]["layers"]
@@ -52,13 +52,13 @@ def read(data: bytes, file: Path) -> dict[str, Layer]:
 def _contents(data: bytes, file: Path) -> Any:
     try:
         if not data.startswith(b"PK"):
-            return unpickled(data)
+            return unpickle(data)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             if [member.filename for member in members] != ["data"]:
                 raise ValueError("it is a zip, but not of one file named data")
             if members[0].file_size > MAX_BYTES:
                 raise ValueError(f"it is larger than {MAX_BYTES >> 30} GiB")
-            return unpickled(archive.read("data"))
+            return unpickle(archive.read("data"))
     except Exception as error:  # a damaged pickle or zip raises almost anything
         raise CheckpointError(f"{file} is no checkpoint of cuda-convnet: {reason(error)}") from None

@@ -1,16 +1,16 @@
-"""The checkpoints of 2012: a pickle of the layers of net 145, which has two columns of each.
+"""The checkpoints of 2012: the layers of net 145, in two columns.
 
-    name       what a column sees           its matrices
+    name       inputs of a column           matrices
     conv1-5    pixels; its own column, but  (channels * k * k, filters) for each input
                both of them in conv3
     fc...      both columns                 (inputs, outputs) for each input, in any memory order
 
-A matrix belongs to the input of the same position in the layer's list of inputs, which is not
-always a before b. The code halves what comes out of fc6 and fc7 at test, since dropout scaled
-nothing in training; here the weights behind them are halved instead.
+Matrices have the order of the layer's list of inputs, in which b may come before a. At test the
+code halves the outputs of fc6 and fc7, since dropout scaled nothing in training; here the weights
+behind them are halved instead.
 
-That a checkpoint is of net 145 is taken from its layers with weights. Experiments of the time that
-differ only in the others, such as 148, which has no norms, would be taken for it.
+Net 145 is recognised by its layers with weights. Nets of the time that differ only in other layers,
+such as 148, which has no norms, cannot be distinguished from it.
 """
 
 import math
@@ -24,12 +24,12 @@ from alexnet.labels import Labels
 from training.checkpoint import CheckpointError
 from training.importers import convnet_file
 from training.importers.array_pickle import PickledArray
-from training.importers.base import Model, checked, imported
+from training.importers.base import TrainedModel, imagenet_model, to_float32
 from training.importers.class_order import class_order
 from training.importers.convnet_file import Layer
 from training.network import AlexNet
 
-# The columns of each of our layers, and how many inputs each of them has.
+# For each of our layers its columns, and the number of inputs of each column.
 COLUMNS = (
     (("conv1a", "conv1b"), 1),
     (("conv2a", "conv2b"), 1),
@@ -45,7 +45,7 @@ STD = (1.0, 1.0, 1.0)
 
 
 @torch.no_grad()
-def load(path: Path, classes: Path | None) -> Model:
+def load(path: Path, classes: Path | None) -> TrainedModel:
     """`path` is the file or its folder; `classes` as in load_model."""
     file = convnet_file.newest(path) if path.is_dir() else path
     if classes is None:
@@ -69,16 +69,15 @@ def load(path: Path, classes: Path | None) -> Model:
     head = network.fully_connected[-1]
     for parameter in (head.weight, head.bias):
         parameter.copy_(parameter[order])
-    return imported(network, MEAN, STD, sha256(data), source="cuda-convnet")
+    return imagenet_model(network, MEAN, STD, sha256(data), source="cuda-convnet")
 
 
 def _column(
     layers: dict[str, Layer], name: str, inputs: int, shape: tuple[int, ...], file: Path
 ) -> tuple[Tensor, Tensor]:
-    """The weights of one column with its inputs in order, and its biases.
+    """The weights of one column, inputs sorted by name, and its biases.
 
-    `shape` is torch's, (filters, channels, k, k) or (outputs, inputs), of what belongs to one
-    input.
+    `shape` is torch's, (filters, channels, k, k) or (outputs, inputs), for a single input.
     """
     what = f"{file}: {name}"
     if name not in layers:
@@ -94,10 +93,10 @@ def _column(
     parts = []
     for i, weight in sorted(zip(names, weights, strict=True), key=lambda pair: pair[0]):
         its = f"{what}, the matrix of {i[:40]}"
-        values = checked(_numbers(weight, its), matrix, its)
+        values = to_float32(_numbers(weight, its), matrix, its)
         parts.append(values.reshape(*shape[1:], filters).movedim(-1, 0))
     bias = _numbers(layer.get("biases"), f"{what}, its bias").flatten()
-    return torch.cat(parts, 1), checked(bias, (filters,), f"{what}, its bias")
+    return torch.cat(parts, 1), to_float32(bias, (filters,), f"{what}, its bias")
 
 
 def _numbers(array: object, what: str) -> Tensor:

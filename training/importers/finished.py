@@ -1,4 +1,4 @@
-"""Our own finished `model.safetensors`."""
+"""Our own `model.safetensors`."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from alexnet.bundle import sha256
 from alexnet.labels import Labels
 from training.checkpoint import Checkpoint, CheckpointError
-from training.importers.base import Model, network_of
+from training.importers.base import TrainedModel, load_network
 from training.network import ARCHITECTURES
 
 
-def load(path: Path) -> Model:
+def load(path: Path) -> TrainedModel:
     checkpoint = Checkpoint.load(path)
     facts = checkpoint.facts
     arch = facts.get("arch")
@@ -29,8 +29,8 @@ def load(path: Path) -> Model:
         raise CheckpointError(f"{path} is damaged: its facts lack {error}") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
-    network = network_of(checkpoint.part("network"), arch, len(labels), path)
-    return Model(network, mean, std, labels, known, facts, sha256(path.read_bytes()), crop)
+    network = load_network(checkpoint.part("network"), arch, len(labels), path)
+    return TrainedModel(network, mean, std, labels, known, facts, sha256(path.read_bytes()), crop)
 
 
 def _text(value: Any) -> str:

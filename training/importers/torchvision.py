@@ -8,16 +8,16 @@ from torch import Tensor
 
 from alexnet.bundle import sha256
 from training.checkpoint import CheckpointError
-from training.importers.base import Model, imported, network_of, reason
+from training.importers.base import TrainedModel, imagenet_model, load_network, reason
 
-# What torchvision's weights were trained with, on the 0-255 scale.
+# The normalisation of torchvision's weights, on the 0-255 scale.
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 HEAD = "classifier.6.weight"
 
 
 def recognises(path: Path) -> bool:
-    """Whether this is a safetensors file of another program than ours."""
+    """Whether this is a safetensors file that another program wrote."""
     try:
         with safe_open(path, "pt") as file:
             return "alexnet" not in (file.metadata() or {})
@@ -25,7 +25,7 @@ def recognises(path: Path) -> bool:
         return False
 
 
-def load_safetensors(path: Path) -> Model:
+def load_safetensors(path: Path) -> TrainedModel:
     try:
         with safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -34,12 +34,11 @@ def load_safetensors(path: Path) -> Model:
     return _model(state, path)
 
 
-def load_pickled(path: Path) -> Model:
+def load_pickled(path: Path) -> TrainedModel:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # weights_only refuses any pickle that would run code; what a damaged one raises can be
-        # almost anything.
+        # weights_only refuses pickles that would run code; a damaged one can raise almost anything.
         raise CheckpointError(f"{path} is no file of plain weights: {reason(error)}") from None
     if not isinstance(state, dict) or not all(_is_plain(*entry) for entry in state.items()):
         raise CheckpointError(f"{path} is no state dict: expected names and tensors")
@@ -47,7 +46,7 @@ def load_pickled(path: Path) -> Model:
 
 
 def _is_plain(name: object, value: object) -> bool:
-    """Not sparse, nested or on the meta device: such tensors cannot be looked into."""
+    """Whether it is a name and a dense CPU tensor: the values of others cannot be checked."""
     return (
         isinstance(name, str)
         and isinstance(value, Tensor)
@@ -57,10 +56,10 @@ def _is_plain(name: object, value: object) -> bool:
     )
 
 
-def _model(state: dict[str, Tensor], path: Path) -> Model:
+def _model(state: dict[str, Tensor], path: Path) -> TrainedModel:
     head = state.get(HEAD)
     if head is not None and head.dim() == 2 and len(head) != 1000:
         raise CheckpointError(f"{path} has {len(head)} classes; ImageNet has 1000")
-    network = network_of(state, "alexnet", 1000, path)
+    network = load_network(state, "alexnet", 1000, path)
     digest = sha256(path.read_bytes())
-    return imported(network, IMAGENET_MEAN, IMAGENET_STD, digest, source="torchvision")
+    return imagenet_model(network, IMAGENET_MEAN, IMAGENET_STD, digest, source="torchvision")
