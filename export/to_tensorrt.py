@@ -66,9 +66,9 @@ def to_tensorrt(arguments: argparse.Namespace) -> None:
         CudaDevice(arguments.device)  # makes it CUDA's current device, for which TensorRT builds
         gpu = facts(arguments.device)
     plan = cached(bundle.files[artifact.file], precision, sizes, gpu, folder, modules=modules)
-    if not plan.recipe.file(folder).exists():
+    if not plan.key.file(folder).exists():
         raise OSError(f"the plan could not be written to {folder}")
-    log.info("%s", plan.recipe.file(folder))
+    log.info("%s", plan.key.file(folder))
 
 
 def _capability(text: str) -> tuple[int, int]:

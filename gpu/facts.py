@@ -1,4 +1,4 @@
-"""What a plan is bound to: the GPU at hand, as the driver names it."""
+"""The GPU to which a plan is bound, as the driver describes it."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Gpu:
     name: str
-    """Empty, as is the driver: any GPU of that compute capability."""
+    """Empty, like the driver, for any GPU of that compute capability."""
     capability: tuple[int, int]
     driver: str
 
@@ -16,7 +16,7 @@ class Gpu:
 
 
 def facts(device: int) -> Gpu:
-    """Of the GPU that CUDA counts as `device`: NVML may count otherwise. Raises RuntimeError."""
+    """`device` is CUDA's number, which may differ from NVML's. Raises RuntimeError."""
     import pynvml
     from cuda.bindings import runtime
 

@@ -1,6 +1,6 @@
-"""The network with our own kernels in the place of torch's operations.
+"""The network with our own kernels instead of torch's operations.
 
-Experimental: no GPU has measured it yet, so nothing takes it without being told to.
+Experimental: not yet measured on a GPU, so it is never chosen by default.
 """
 
 from functools import partial
@@ -20,10 +20,11 @@ STAGES = (
 
 
 class FusedNetwork(Network):
-    """As Network; on a CPU by the kernels' definitions in plain torch.
+    """As Network; on a CPU with the reference implementations of the kernels.
 
-    `weights` of 8 bits (torch.int8 or float8_e4m3fn) are for the fully connected layers in float16
-    or bfloat16: half as much to read for up to 64 photos. More get the same numbers unpacked.
+    `weights` (torch.int8 or float8_e4m3fn) stores the fully connected layers of float16 or bfloat16
+    networks in 8 bits: half the bytes to read for up to 64 photos. Larger batches use the same
+    values, unpacked.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class FusedNetwork(Network):
         return super().patterns() | ours
 
     def _stage(self, *nodes: NodeProto) -> Step:
-        """A convolution and what follows it up to the pooling; conv1 from the uint8 pixels on."""
+        """A convolution and the nodes behind it up to the pooling; conv1 starts at uint8 pixels."""
         ops = [node.op_type for node in nodes]
         at = ops.index("Conv")
         sums, bias = self.sums(nodes[at], in_blocks=at > 0), self.constant(nodes[at].input[2])
@@ -50,7 +51,7 @@ class FusedNetwork(Network):
             relu_first=ops[at + 1] == "Relu",
         )
 
-        def step(x: Tensor) -> Tensor:  # contiguous as it is, where torch has cuDNN
+        def step(x: Tensor) -> Tensor:  # with cuDNN, x is contiguous already
             x = sums(prepare(x) if prepare else x, None).permute(0, 2, 3, 1)
             return respond(x.contiguous(), bias).permute(0, 3, 1, 2)
 
@@ -69,7 +70,7 @@ class FusedNetwork(Network):
         return lambda x: normalise(x.permute(0, 2, 3, 1).contiguous(), how).permute(0, 3, 1, 2)
 
     def _constants_of(self, nodes: tuple[NodeProto, ...]) -> norm.Norm:
-        """The band has alpha / 5 beside its diagonal, and none where a column ends."""
+        """The band has alpha / 5 beside its diagonal, and 0 at the border of two columns."""
         band, k = (self.array(n.input[1]) for n in nodes if n.op_type in ("MatMul", "Add"))
         ends = int((band.diagonal(1) == 0).sum())
         return norm.Norm(5 * band[0, 0].item(), k.item(), columns=1 + ends)

@@ -1,9 +1,9 @@
-"""The exported graph run by torch, without TensorRT: what its nodes say, in fewer passes.
+"""The exported graph run by torch, without TensorRT, in fewer passes than it has nodes.
 
-Activations lie channels last from the pixels to fc6, whose weights take them in that order, so
-that flattening moves nothing. conv1 reads blocks of 4 x 4 pixels, 48 channels, with a 3 x 3 window
-and stride 1: matrix units want many channels. Where pooling follows, bias and ReLU come after it,
-on a quarter of the numbers: not a bit of the result depends on the order.
+Activations are channels last from the pixels to fc6, whose weights are permuted to match, so that
+flattening copies nothing. conv1 reads blocks of 4 x 4 pixels, 48 channels, with a 3 x 3 window and
+stride 1, as matrix units need many channels. Where pooling follows, bias and ReLU are applied after
+it, to a quarter of the numbers, with bitwise the same result.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ SPATIAL_NORM = "Mul AveragePool Transpose Transpose Mul Add Sqrt Mul Sqrt Div Tr
 
 
 class Network:
-    """uint8 (N, side, side, 3) -> float32 (N, classes); float64 if that is its type.
+    """uint8 (N, side, side, 3) -> float32 (N, classes), or float64 for a float64 network.
 
-    Norms and the normalisation of pixels are computed in at least float32: the squares of 2012 do
-    not fit into float16. In float32 a GPU's convolutions are TF32, torch's default. Raises
+    Norms and the normalisation of pixels are computed in at least float32: the squares in the norms
+    of 2012 do not fit into float16. In float32 a GPU convolves in TF32, torch's default. Raises
     ValueError for a graph that alexnet-export did not write.
     """
 
@@ -40,7 +40,7 @@ class Network:
         self.wide = torch.promote_types(dtype, torch.float32)
         graph = float_graph(onnx).graph
         self._arrays = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
-        self._maps = 0  # of the last convolution so far
+        self._maps = 0  # outputs of the last convolution so far
         self._steps: list[Step] = []
         patterns, nodes, last = self.patterns(), list(graph.node), INPUT_NAME
         while nodes:
@@ -49,7 +49,7 @@ class Network:
             taken = nodes[: len(max(found, key=len, default="").split())]
             known = {last, *self._arrays, *(node.output[0] for node in taken)}
             if not taken or not all(name in known for node in taken for name in node.input):
-                raise unknown(nodes[0])  # or this is no chain
+                raise unknown(nodes[0])  # or the graph is no chain
             self._steps.append(patterns[max(found, key=len)](*taken))
             last = taken[-1].output[0]
             del nodes[: len(taken)]
@@ -63,7 +63,7 @@ class Network:
         return x.to(self.wide)
 
     def patterns(self) -> dict[str, Build]:
-        """Operations in a row -> what makes one step of their nodes. The longest that fits wins."""
+        """Consecutive operations -> the builder of one step for them. The longest match wins."""
         return {
             **dict.fromkeys(HEADS, self._normalise),
             **dict.fromkeys(("Conv", "Conv Relu", "Conv Relu MaxPool"), self._convolve),
@@ -87,7 +87,7 @@ class Network:
         return lambda x: sums(x, bias).relu_() if "Relu" in ops else sums(x, bias)
 
     def sums(self, conv: NodeProto, in_blocks: bool = False) -> Callable[..., Tensor]:
-        """A convolution (x, bias or None); conv1's of pixels, or of the blocks that they are in."""
+        """A function (x, bias or None) that convolves; conv1's takes pixels, or blocks of them."""
         attributes = attributes_of(conv)
         (stride, _), (top, left, bottom, right) = attributes["strides"], attributes["pads"]
         weight = self.array(conv.input[1])
@@ -102,7 +102,7 @@ class Network:
         kernel = weight.to(self.device, self.dtype, memory_format=torch.channels_last)
 
         def convolve(x: Tensor, bias: Tensor | None) -> Tensor:
-            if blocks and not in_blocks:  # what their windows look at, no more and no less
+            if blocks and not in_blocks:  # exactly the pixels that the windows cover
                 side = x.shape[3]
                 whole = (side + left + right - window) // BLOCK * BLOCK + window + lack
                 x = to_blocks(F.pad(x, (left, whole - left - side) * 2))
@@ -111,7 +111,7 @@ class Network:
         return convolve
 
     def _norm(self, *nodes: NodeProto) -> Step:
-        """Across maps by a band of a matrix, or in a window of one map; both x / base ** 0.75."""
+        """x / base ** 0.75, across maps by a banded matrix, or in a window of one map."""
         names = [name for node in nodes for name in node.input if name in self._arrays]
         weight, k = (self.constant(name, self.wide) for name in names)
         pools = [node for node in nodes if node.op_type == "AveragePool"]
@@ -131,14 +131,14 @@ class Network:
         ops = [node.op_type for node in nodes]
         gemm = nodes[ops.index("Gemm")]
         weight, bias = self.array(gemm.input[1]), self.constant(gemm.input[2])
-        if "Reshape" in ops:  # fc6's columns in the order of the activations
+        if "Reshape" in ops:  # fc6's columns in channels-last order
             side = isqrt(weight.shape[1] // self._maps)
             weight = weight.unflatten(1, (self._maps, side, side)).permute(0, 2, 3, 1).flatten(1)
         product = self.product(weight, bias, "Relu" in ops)
         return lambda x: product(x.permute(0, 2, 3, 1).flatten(1) if x.ndim == 4 else x)
 
     def product(self, weight: Tensor, bias: Tensor, relu: bool) -> Step:
-        # The one with a ReLU is private in torch, but its only way to cuBLASLt's behind a product.
+        # The private function is torch's only way to fuse a ReLU by cuBLASLt.
         product: Callable[..., Tensor] = torch._addmm_activation if relu else torch.addmm
         columns = weight.to(self.device, self.dtype).t()
         return lambda x: product(bias, x, columns)
@@ -151,7 +151,7 @@ class Network:
 
 
 def to_blocks(x: Tensor) -> Tensor:
-    """(N, 3, H, W) -> (N, 48, H / 4, W / 4): the pixels of a block by row, column, colour."""
+    """(N, 3, H, W) -> (N, 48, H / 4, W / 4): channels are row, column, colour within a block."""
     x = x.unflatten(3, (-1, BLOCK)).unflatten(2, (-1, BLOCK))
     return x.permute(0, 2, 4, 3, 5, 1).flatten(3).permute(0, 3, 1, 2)
 

@@ -1,7 +1,7 @@
-"""A TensorRT plan with what it was made of, and the folder where plans are kept.
+"""A TensorRT plan with its key, and the folder where plans are cached.
 
-Deserialising takes a plan at its word and may crash on one that is damaged or was built elsewhere.
-So each is written behind a header that is checked first: a line of JSON, and the engine's sha256.
+Deserialising does not validate a plan, and may crash if it is damaged or was built elsewhere. So
+each is stored behind a header that is checked first: a line of JSON with the engine's sha256.
 """
 
 import json
@@ -18,7 +18,7 @@ from gpu.builder import LEVEL, MODULES, WORKSPACE_BYTES, PlanError, Progress, bu
 from gpu.facts import Gpu
 from gpu.typed import typed
 
-__all__ = ["MODULES", "Plan", "PlanError", "Recipe", "cached", "tensorrt"]
+__all__ = ["MODULES", "Plan", "PlanError", "PlanKey", "Recipe", "cached", "tensorrt"]
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ NEEDS, OLDEST = {"bf16": (8, 0), "fp8": (8, 9)}, (7, 5)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All that a plan is made of: if anything differs, it is another plan."""
+class PlanKey:
+    """Everything that determines a plan."""
 
     onnx: str
     """sha256 of the typed graph."""
@@ -41,88 +41,95 @@ class Recipe:
     workspace: int = WORKSPACE_BYTES
 
     @property
-    def key(self) -> str:
+    def digest(self) -> str:
         return sha256(json.dumps(asdict(self)).encode())
 
     def file(self, folder: Path) -> Path:
-        return folder / f"{self.key}.plan"
+        return folder / f"{self.digest}.plan"
 
     def profile(self, size: int) -> int:
         """The number of the optimisation profile for batches of `size`."""
         if size not in self.sizes:
-            raise PlanError(f"the plan is for batches of {_listed(self.sizes)}, not of {size}")
+            raise PlanError(f"the plan is for batches of {_join(self.sizes)}, not of {size}")
         return self.sizes.index(size)
 
     @classmethod
-    def of(cls, header: dict) -> "Recipe":
+    def from_header(cls, header: dict) -> "PlanKey":
         gpu = header.pop("gpu")
         gpu["capability"] = tuple(gpu["capability"])
         return cls(**{**header, "sizes": tuple(header["sizes"])}, gpu=Gpu(**gpu))
 
 
+Recipe = PlanKey  # the name that tests/unit/test_trt.py uses
+
+
 @dataclass(frozen=True)
 class Plan:
-    recipe: Recipe
+    key: PlanKey
     engine: bytes
-    """For `deserialize_cuda_engine`; its profiles are in the order of `recipe.sizes`."""
+    """For `deserialize_cuda_engine`; its profiles are in the order of `key.sizes`."""
+
+    @property
+    def recipe(self) -> PlanKey:  # the name that server/engines/trt.py uses
+        return self.key
 
     def to_bytes(self) -> bytes:
-        header = json.dumps({"sha256": sha256(self.engine), **asdict(self.recipe)})
+        header = json.dumps({"sha256": sha256(self.engine), **asdict(self.key)})
         return b"\n".join((MAGIC, header.encode(), self.engine))
 
     @classmethod
     def read(cls, data: bytes, runs: str, gpu: Gpu) -> "Plan":
-        """For that GPU under the TensorRT that `runs`; raises PlanError for any other."""
+        """Raises PlanError unless the plan is for this GPU and the TensorRT that `runs`."""
         try:
             magic, header, engine = data.split(b"\n", 2)
             facts = json.loads(header)
             intact = facts.pop("sha256") == sha256(engine)
-            recipe = Recipe.of(facts)
+            key = PlanKey.from_header(facts)
         except (ValueError, TypeError, KeyError, AttributeError):
             raise PlanError("this is no plan, or one that is cut off in its header") from None
         if magic != MAGIC or not intact:
             raise PlanError("the plan is damaged: its sha256 is not the one in its header")
-        if recipe.tensorrt != runs:
-            raise PlanError(f"the plan was built by {recipe.tensorrt}, and here is {runs}")
-        if (recipe.gpu.name or gpu.name, recipe.gpu.capability) != (gpu.name, gpu.capability):
-            raise PlanError(f"the plan was built for {recipe.gpu}, and here is {gpu}")
-        return cls(recipe, engine)
+        if key.tensorrt != runs:
+            raise PlanError(f"the plan was built by {key.tensorrt}, and here is {runs}")
+        if (key.gpu.name or gpu.name, key.gpu.capability) != (gpu.name, gpu.capability):
+            raise PlanError(f"the plan was built for {key.gpu}, and here is {gpu}")
+        return cls(key, engine)
 
 
 def cached(
     onnx: bytes, precision: str, sizes: Sequence[int], gpu: Gpu, folder: Path | None, *,
     modules: Sequence[str] = MODULES, progress: Progress = log.info,
 ) -> Plan:  # fmt: skip
-    """The plan of an exported graph, as kept in the folder, else built, which may take minutes.
+    """The plan of an exported graph: from `folder`, or else built, which may take minutes.
 
-    One that was built ahead for all GPUs of the capability serves too. `onnx`, `precision` as in
-    gpu.typed. Raises ValueError: PlanError if it is TensorRT or the GPU that cannot do it.
+    A cached plan for all GPUs of the capability is used, too. `onnx` and `precision` are as in
+    gpu.typed. Raises ValueError; PlanError if TensorRT or the GPU cannot build it.
     """
     if list(sizes) != sorted({size for size in sizes if size > 0}) or not sizes:
-        raise PlanError(f"batch sizes must be positive and rising, not {_listed(sizes)}")
+        raise PlanError(f"batch sizes must be positive and rising, not {_join(sizes)}")
     major, minor = NEEDS.get(precision, OLDEST)
     if gpu.capability < (major, minor):
         raise PlanError(f"{precision} needs compute capability {major}.{minor}, and here is {gpu}")
     trt = tensorrt(modules)
     graph, runs = typed(onnx, precision), f"{trt.__name__} {trt.__version__}"
-    recipe = Recipe(sha256(graph), precision, tuple(sizes), runs, gpu)
-    ahead = replace(recipe, gpu=Gpu("", gpu.capability, ""))
-    for known in dict.fromkeys((recipe, ahead)):
-        if folder and (plan := _kept(known, gpu, folder)):
+    key = PlanKey(sha256(graph), precision, tuple(sizes), runs, gpu)
+    ahead = replace(key, gpu=Gpu("", gpu.capability, ""))
+    for candidate in dict.fromkeys((key, ahead)):
+        if folder and (plan := _read_cached(candidate, gpu, folder)):
             return plan
-    progress(f"building the {precision} plan for batches of {_listed(sizes)} on {gpu} with {runs}")
+    progress(f"building the {precision} plan for batches of {_join(sizes)} on {gpu} with {runs}")
     start = time.monotonic()
     timings = folder / f"timings-{sha256(f'{runs} {gpu}'.encode())}" if folder else None
     engine, taken = build(
         trt, graph, sizes, capability=gpu.capability, exact=precision == "fp32",
         timings=timings.read_bytes() if timings and timings.exists() else b"", progress=progress,
     )  # fmt: skip
-    plan = Plan(recipe, engine)
+    plan = Plan(key, engine)
     progress(f"built {len(engine) / 1e6:.0f} MB in {time.monotonic() - start:.0f} s")
     if folder and timings:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write(recipe.file(folder), plan.to_bytes())
+            _write(key.file(folder), plan.to_bytes())
             if taken:
                 _write(timings, taken)
         except OSError as error:
@@ -130,23 +137,23 @@ def cached(
     return plan
 
 
-def _kept(recipe: Recipe, gpu: Gpu, folder: Path) -> Plan | None:
-    file = recipe.file(folder)
+def _read_cached(key: PlanKey, gpu: Gpu, folder: Path) -> Plan | None:
+    file = key.file(folder)
     try:
-        plan = Plan.read(file.read_bytes(), recipe.tensorrt, gpu)
-        if plan.recipe != recipe:
+        plan = Plan.read(file.read_bytes(), key.tensorrt, gpu)
+        if plan.key != key:
             raise PlanError("the plan is that of something else")
     except FileNotFoundError:
         return None
     except (OSError, PlanError) as error:
         log.warning("%s cannot be used, and is built again: %s", file, error)
         return None
-    log.info("the %s plan is %s", recipe.precision, file)
+    log.info("the %s plan is %s", key.precision, file)
     return plan
 
 
 def _write(file: Path, data: bytes) -> None:
-    """All of it or nothing, whoever else writes it at the same time, and whenever power fails."""
+    """Writes the file atomically, also against other processes and loss of power."""
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     temporary = Path(name)
     try:
@@ -160,5 +167,5 @@ def _write(file: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _listed(sizes: Sequence[int]) -> str:
+def _join(sizes: Sequence[int]) -> str:
     return ", ".join(map(str, sizes))

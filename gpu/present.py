@@ -1,10 +1,10 @@
-"""How many NVIDIA GPUs the driver shows this process, asked without any package of theirs."""
+"""The number of NVIDIA GPUs visible to this process, without any NVIDIA package."""
 
 import ctypes
 
 
 def count() -> int:
-    """0 where there is no driver, or none that works."""
+    """0 without a working driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

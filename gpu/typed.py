@@ -1,9 +1,9 @@
-"""The exported graph in the types that a GPU runs.
+"""The exported graph in the types for a GPU.
 
-TensorRT 11 takes every type from the graph ("strong typing"): who wants float16 gives it float16.
-So an artifact, fp32 or int8, is read back into plain float32 and written again in the precision
-that is asked for. The normalisation of the pixels and the norms of 2012, whose squares do not fit
-into float16, are computed in float32 whatever that is.
+TensorRT 11 takes every type from the graph ("strong typing"), so float16 needs a float16 graph. An
+artifact, fp32 or int8, is therefore converted to plain float32, and then to the wanted precision.
+The normalisation of the pixels and the norms of 2012, whose squares do not fit into float16, are
+always computed in float32.
 """
 
 import math
@@ -17,8 +17,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from alexnet.spec import INPUT_NAME, OUTPUT_NAME
 
 FLOAT = TensorProto.FLOAT
-# precision -> type of the layers, opset, the IR that goes with it. Convolutions in bfloat16 came
-# with opset 22, scales in float16 with 19.
+# precision -> type of the layers, opset, matching IR version. Convolutions in bfloat16 need opset
+# 22, scales in float16 need 19.
 PRECISIONS = {
     "fp32": (FLOAT, 18, 8),
     "fp16": (TensorProto.FLOAT16, 18, 8),
@@ -26,18 +26,18 @@ PRECISIONS = {
     "int8": (TensorProto.FLOAT16, 19, 9),
     "fp8": (TensorProto.FLOAT16, 19, 9),
 }
-# Those with scales -> the type that is multiplied, and its largest number.
+# precision with scales -> the type of its products, and the largest number of the type.
 SCALED = {"int8": (TensorProto.INT8, 127.0), "fp8": (TensorProto.FLOAT8E4M3FN, 448.0)}
-MOVES = ("MaxPool", "Reshape")  # numbers, and change none: what fits a scale before, does after
-LAYERS = ("Conv", "Gemm", "Relu", *MOVES)  # in the precision; all else in float32
+MOVES = ("MaxPool", "Reshape")  # operations that keep the range of values, and so the scale
+LAYERS = ("Conv", "Gemm", "Relu", *MOVES)  # in the precision; all others in float32
 
 
 def float_graph(onnx: bytes) -> ModelProto:
-    """The same network in float32 alone: nothing rounded, neither weights nor between layers.
+    """The same network in float32 only, without rounding between layers.
 
-    It begins with Cast, Sub, Div or Mul, Transpose. Raises ValueError for what is no ONNX.
+    It begins with Cast, Sub, Div or Mul, Transpose. Raises ValueError for invalid ONNX.
     """
-    floats = _Floats(onnx)
+    floats = _FloatGraph(onnx)
     constants = [numpy_helper.from_array(v, name) for name, v in floats.constants.items()]
     return floats.model_of(floats.nodes, constants)
 
@@ -45,34 +45,34 @@ def float_graph(onnx: bytes) -> ModelProto:
 def typed(onnx: bytes, precision: str) -> bytes:
     """uint8 (batch, side, side, 3) `images` -> float32 (batch, classes) `logits`, in `precision`.
 
-    int8 and fp8 are Q/DQ pairs as TensorRT fuses them: symmetric, in front of each layer with
-    weights, whose scales are per output channel, and float16 between. Raises ValueError.
+    int8 and fp8 are Q/DQ pairs that TensorRT fuses: symmetric, in front of each layer with weights,
+    whose scales are per output channel, with float16 between them. Raises ValueError.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
-    floats = _Floats(onnx)
+    floats = _FloatGraph(onnx)
     if precision in SCALED and not floats.tops:
         raise ValueError(
             f"{precision} needs the scales of an int8 artifact, and this one is in float: "
             "export the model with --precision int8,fp32"
         )
-    data: bytes = _Typed(floats, precision).model.SerializeToString()
+    data: bytes = _TypedGraph(floats, precision).model.SerializeToString()
     return data
 
 
-class _Floats:
-    """An artifact's graph without its rounding, and what was rounded how."""
+class _FloatGraph:
+    """An artifact's graph without its rounding, and the ranges of the rounded tensors."""
 
     def __init__(self, data: bytes):
         try:
             self._model = onnx.load_from_string(data)
-        except Exception as error:  # protobuf's own, of whichever protobuf is installed
+        except Exception as error:  # its type depends on the installed protobuf
             raise ValueError(f"the artifact cannot be read as an ONNX graph: {error}") from None
         graph = self._model.graph
         self.constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
         self.tops: dict[str, float] = {}
-        """Tensor that int8 rounds -> the largest number it can be."""
-        self._same: dict[str, str] = {}  # output of a node that is gone -> what stands for it
+        """Tensor that int8 rounds -> its largest value."""
+        self._same: dict[str, str] = {}  # output of a removed node -> its replacement
         self.nodes = [kept for node in graph.node for kept in self._read(node)]
         used = {name for node in self.nodes for name in node.input}
         self.constants = {n: value for n, value in self.constants.items() if n in used}
@@ -93,7 +93,7 @@ class _Floats:
             case "QuantizeLinear":
                 self._same[output] = first
             case "Transpose" if first == INPUT_NAME:
-                self._same[output] = first  # bytes; it comes back behind the normalisation
+                self._same[output] = first  # moved behind the normalisation
             case "DequantizeLinear" if first in self.constants:
                 stored, scale, zero = (self.constants[name] for name in node.input)
                 along = (-1, *[1] * (stored.ndim - 1))  # axis 0 is the output channel
@@ -120,10 +120,10 @@ class _Floats:
         ]
 
 
-class _Typed:
-    """The float graph written again, each node in its type."""
+class _TypedGraph:
+    """The float graph with each node in its type."""
 
-    def __init__(self, floats: _Floats, precision: str):
+    def __init__(self, floats: _FloatGraph, precision: str):
         self._values, self._tops = floats.constants, floats.tops
         self._precision, (self._kind, opset, ir) = precision, PRECISIONS[precision]
         self._nodes: list[NodeProto] = []
@@ -141,7 +141,7 @@ class _Typed:
         if first != INPUT_NAME:
             scaled = 2 if self._has_scales(node) else 0
             node.input[:] = [
-                self._scaled(name) if place < scaled else self._in(name, kind)
+                self._quantise(name) if place < scaled else self._cast(name, kind)
                 for place, name in enumerate(node.input)
             ]
         if output == OUTPUT_NAME and kind != FLOAT:
@@ -159,25 +159,25 @@ class _Typed:
         _, channels, *window = self._values[node.input[1]].shape
         return self._precision == "int8" or (channels >= 16 and math.prod(window) <= 32)
 
-    def _in(self, name: str, kind: int) -> str:
-        """The tensor in that type, as it is or by a Cast."""
+    def _cast(self, name: str, kind: int) -> str:
+        """The tensor in that type, by a Cast if needed."""
         if name in self._values:
             return self._constant(name, self._values[name], kind)
         if self._kinds[name] == kind:
             return name
         return self._node("Cast", [name], f"{name}_{TensorProto.DataType.Name(kind)}", to=kind)
 
-    def _scaled(self, name: str) -> str:
-        """The tensor through the type that is multiplied and back, which TensorRT fuses."""
+    def _quantise(self, name: str) -> str:
+        """The tensor through a Q/DQ pair, which TensorRT fuses."""
         kind, (narrow, top) = self._kind, SCALED[self._precision]
         if name not in self._values:
             nought, step = np.zeros((), np.float32), np.array(self._tops[name] / top, np.float32)
             by = [self._constant(f"{name}_scale", step, kind), self._constant("0", nought, narrow)]
-            q = self._node("QuantizeLinear", [self._in(name, kind), *by], f"{name}_quantised")
+            q = self._node("QuantizeLinear", [self._cast(name, kind), *by], f"{name}_quantised")
             return self._node("DequantizeLinear", [q, *by], f"{name}_scaled")
         weight = self._values[name]
         largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
-        # As float16 has them, which below 2 ** -14 is hardly; and the weights fit what it has
+        # Rounded to float16, whose normal range starts at 2 ** -14; weights use the rounded ones
         scales = np.maximum(largest / top, 2.0**-14).astype(np.float16).astype(np.float32)
         stored = np.clip(weight / scales, -top, top)
         stored = np.rint(stored) if self._precision == "int8" else stored

@@ -1,5 +1,5 @@
-"""Our Triton kernels: each with its launcher, its reference in torch and its shapes in one file.
+"""Our Triton kernels, each in one file with its launcher and its reference in torch.
 
-They run on torch's current device and stream, and wait for nothing. All are experimental until a
-GPU has measured that they win (`python -m benchmarks.gpu`).
+They run asynchronously on torch's current device and stream. All are experimental until a GPU shows
+that they are faster (`python -m benchmarks.gpu`).
 """

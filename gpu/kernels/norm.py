@@ -1,11 +1,11 @@
 """Response normalisation across 5 neighbouring maps, forward and backward (training/layers.py).
 
-A thread takes 4 channels of a pixel, 16 bytes of float32 or 8 of a half, and the 2 or 4 beside them
-on either side, which its neighbours are fetching too: the sums over the window never leave the
-registers. Columns of the network end at a multiple of 4 channels, so to the kernels a tensor is a
-row of stretches of COLUMN channels, whatever its other sizes.
+A thread reads 4 channels of a pixel, 16 bytes of float32 or 8 of a half type, and 2 or 4 channels
+on either side, which its neighbours read as well: the sums over the window stay in registers. The
+columns of the network end at a multiple of 4 channels, so to the kernels a tensor is a sequence of
+groups of COLUMN channels, whatever its other dimensions.
 
-Experimental: no GPU has measured it yet.
+Experimental: not yet measured on a GPU.
 """
 
 from typing import NamedTuple
@@ -32,11 +32,11 @@ class Norm(NamedTuple):
 
     @property
     def scale(self) -> float:
-        """What a square counts for: the code of 2012 divides alpha by the size of the window."""
+        """The factor of a square: the code of 2012 divides alpha by the size of the window."""
         return self.alpha / _WINDOW
 
     def column(self, x: Tensor) -> int:
-        """Channels of one column of x (N, H, W, C); ValueError where the kernels cannot run."""
+        """Channels of one column of x (N, H, W, C); raises ValueError if unsupported."""
         check("x", x, ("N", "H", "W", "C"), *FLOATS)
         column, rest = divmod(x.shape[3], self.columns)
         if rest or column % VECTOR:
@@ -65,7 +65,7 @@ def normalise_backward(x: Tensor, gradient: Tensor, norm: Norm) -> Tensor:
 
 
 def normalise_ref(x: Tensor, norm: Norm) -> Tensor:
-    """What `normalise` computes, in plain torch and differentiable."""
+    """The reference of `normalise` in torch, differentiable."""
     apart = wide(x).unflatten(-1, (norm.columns, -1))
     squares = F.pad(apart.square(), (_WINDOW // 2, _WINDOW // 2)).unfold(-1, _WINDOW, 1).sum(-1)
     return (apart / (norm.k + norm.scale * squares) ** 0.75).flatten(-2).to(x.dtype)
@@ -129,7 +129,7 @@ def squared(left, own, right):
 
 @triton.jit
 def _vectors(size, COLUMN: tl.constexpr, BLOCK: tl.constexpr):
-    """This program's vectors: where they start, which exist, which have neighbours."""
+    """The vectors of this program: their starts, and which exist and have neighbours."""
     start = tl.program_id(0).to(tl.int64) * (4 * BLOCK)
     offset = tl.arange(0, BLOCK) * 4
     inside = offset < size - start

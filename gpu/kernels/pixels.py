@@ -1,8 +1,8 @@
-"""Pixels as conv1 likes them: normalised, and every 4 x 4 of them as one block of 48 channels.
+"""The input of conv1: normalised pixels, with each 4 x 4 of them as one block of 48 channels.
 
-conv1 looks at 11 x 11 pixels of 3 channels, 4 apart. On blocks that is a 3 x 3 window with stride
-1, whose 12th row and column of weights are 0: 1.19 times the multiplications, in a shape that
-matrix units are made for. Experimental: no GPU has measured it yet.
+conv1 has a window of 11 x 11 pixels of 3 channels and stride 4. On blocks it is a 3 x 3 window with
+stride 1, whose 12th row and column of weights are 0: 1.19 times the multiplications, in a shape for
+matrix units. Experimental: not yet measured on a GPU.
 """
 
 from typing import NamedTuple
@@ -16,11 +16,11 @@ from torch import Tensor
 from gpu.kernels.tensors import FLOATS, FUSED, check
 
 SIDE, WINDOW = 4, 11  # px; stride and window of conv1
-_BLOCKS = 64  # of a program, beside each other: a crop of 224 px has 57
+_BLOCKS = 64  # adjacent ones per program; a crop of 224 px has 57 in a row
 
 
 class View(NamedTuple):
-    """How conv1 sees pixels: (pixel - mean) / std per channel, and then 0 around them."""
+    """The input of conv1: (pixel - mean) / std per channel, then padded with 0."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -36,7 +36,7 @@ class View(NamedTuple):
 
 
 def in_blocks(images: Tensor, view: View, dtype: torch.dtype = torch.float16) -> Tensor:
-    """uint8 (N, H, W, 3) -> (N, BH, BW, 48): blocks, and in each row, column, colour of a pixel."""
+    """uint8 (N, H, W, 3) -> (N, BH, BW, 48): channels are row, column, colour within a block."""
     check("images", images, ("N", "H", "W", 3), torch.uint8)
     count, height, width, _ = images.shape
     high, broad = view.blocks(height), view.blocks(width)
@@ -51,7 +51,7 @@ def in_blocks(images: Tensor, view: View, dtype: torch.dtype = torch.float16) ->
 
 
 def in_blocks_ref(images: Tensor, view: View, dtype: torch.dtype = torch.float16) -> Tensor:
-    """What `in_blocks` computes, in plain torch."""
+    """The reference of `in_blocks` in torch."""
     exact = torch.promote_types(dtype, torch.float32)
     mean, std = (torch.tensor(v, dtype=exact, device=images.device) for v in view[:2])
     high, broad = map(view.blocks, images.shape[1:3])

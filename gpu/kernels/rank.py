@@ -1,5 +1,5 @@
-"""Softmax and the k most probable classes in one pass: 40 bytes a photo leave the GPU, not 4 kB.
-Experimental: no GPU has measured it yet.
+"""Softmax and the k most probable classes in one pass: 40 bytes per photo leave the GPU, not 4 kB.
+Experimental: not yet measured on a GPU.
 """
 
 import torch
@@ -11,9 +11,9 @@ from gpu.kernels.tensors import FLOATS, FUSED, check, wide
 
 
 def rank(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(N, classes), finite -> float32 probabilities (N, k), falling, and int32 classes (N, k).
+    """(N, classes), finite -> float32 probabilities (N, k), descending, and int32 classes (N, k).
 
-    Among equals the lower class comes first, as in alexnet/postprocess.py.
+    Of equal probabilities the lower class comes first, as in alexnet/postprocess.py.
     """
     check("logits", logits, ("N", "classes"), *FLOATS)
     count, classes = logits.shape
@@ -27,7 +27,7 @@ def rank(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def rank_ref(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """What `rank` computes, in plain torch."""
+    """The reference of `rank` in torch."""
     logits = wide(logits)
     order = logits.sort(dim=1, descending=True, stable=True).indices[:, :k]
     return logits.softmax(1).gather(1, order), order.int()

@@ -1,9 +1,9 @@
 """Bias, ReLU, response normalisation and 3 x 3 max-pooling with stride 2, in one pass.
 
-A thread makes 4 channels of 3 x 3 results from 7 x 7 pixels, so that a pixel is normalised 1.4
-times on average; with a thread for each result it would be 2.25 times, and the special functions
-(2 for a number) would take twice as long as the memory does [estimate]. Small batches, which have
-too few threads for that, get one for each row of 3. Experimental: no GPU has measured it yet.
+A thread computes 4 channels of 3 x 3 results from 7 x 7 pixels, so that a pixel is normalised 1.4
+times on average; with one thread per result it would be 2.25 times, and the special functions (2
+per number) would take twice as long as the memory accesses [estimate]. Small batches have too few
+such threads and use one per row of 3 results. Experimental: not yet measured on a GPU.
 """
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from gpu.kernels.norm import VECTOR, Norm, load, normalise_ref, power, squared, store
 from gpu.kernels.tensors import FLOATS, FUSED, check, wide
 
-_THREADS = 132 * 2048  # that an H100 or H200 holds at a time
+_THREADS = 132 * 2048  # resident on an H100 or H200
 
 
 def response(
@@ -46,7 +46,7 @@ def response(
 def response_ref(
     x: Tensor, bias: Tensor, norm: Norm | None = None, *, relu_first: bool = True
 ) -> Tensor:
-    """What `response` computes, in plain torch."""
+    """The reference of `response` in torch."""
     y = wide(x) + wide(bias)
     y = F.relu(y) if relu_first else y
     y = normalise_ref(y, norm) if norm else y
@@ -97,7 +97,7 @@ def _row(
     W: tl.constexpr, C: tl.constexpr, NORM: tl.constexpr, RELU_FIRST: tl.constexpr,
 ):  # fmt: skip
     """7 pixels, pointers (BLOCK,) to the first -> the maxima of 3 windows, each (BLOCK, 4)."""
-    a, b, c = biases[1], biases[1], biases[1]  # each until its window begins
+    a, b, c = biases[1], biases[1], biases[1]  # placeholders until the window begins
     for i in tl.static_range(7):
         seen = there & (column + i < W)
         own = load(x + i * C, 0, 4, seen)

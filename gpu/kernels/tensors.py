@@ -1,15 +1,15 @@
-"""What a kernel asks of the tensors it is given."""
+"""Checks of the tensors that are passed to kernels."""
 
 import torch
 from torch import Tensor
 
 HALVES = (torch.float16, torch.bfloat16)
 FLOATS = (*HALVES, torch.float32)
-FUSED = {"enable_fp_fusion": True}  # a * b + c in one instruction, which Triton 3.10 leaves to us
+FUSED = {"enable_fp_fusion": True}  # a * b + c in one instruction; off by default in Triton 3.10
 
 
 def check(name: str, tensor: Tensor, shape: tuple[int | str, ...], *dtypes: torch.dtype) -> None:
-    """ValueError unless contiguous, of one of `dtypes`, of that shape; a letter is any size > 0."""
+    """ValueError unless contiguous, of one of `dtypes` and of that shape; text is any size > 0."""
     fits = tensor.ndim == len(shape) and all(
         have > 0 if isinstance(want, str) else have == want
         for want, have in zip(shape, tensor.shape, strict=True)
@@ -24,10 +24,10 @@ def check(name: str, tensor: Tensor, shape: tuple[int | str, ...], *dtypes: torc
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """As float32, in which the kernels calculate; float64 stays what it is."""
+    """Converts to float32, in which the kernels compute; float64 is unchanged."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def moved(*tensors: Tensor) -> int:
-    """Bytes that a kernel moves: every one reads and writes each of its tensors once."""
+    """Bytes that a kernel moves: it reads or writes each of its tensors once."""
     return sum(tensor.nbytes for tensor in tensors)

@@ -1,10 +1,10 @@
-"""Fully connected layers for small batches, their weights in 8 bits: y = x w^T + b, ReLU.
+"""Fully connected layers for small batches with weights in 8 bits: y = x w^T + b, ReLU.
 
-For up to some 64 photos the time is that of reading the weights, so half the bytes are half the
-time. On their way into the matrix units the codes become halves, exactly; sums are float32, and
-each output's scale multiplies its sum. There are too few outputs to keep a GPU busy, so several
-programs share the inputs, and a second kernel adds their sums in a fixed order (they stay in the
-L2 cache). Experimental: no GPU has measured it yet.
+Up to some 64 photos the time is that of reading the weights, so half the bytes take half the time.
+The codes are converted exactly to half precision for the matrix units; sums are float32, and each
+output's scale multiplies its sum. There are too few outputs to keep a GPU busy, so several programs
+share the inputs, and a second kernel adds their sums in a fixed order (they stay in the L2 cache).
+Experimental: not yet measured on a GPU.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from torch import Tensor
 from gpu.kernels.tensors import FLOATS, FUSED, HALVES, check, wide
 
 MAX_ROWS = 64
-_OUTPUTS, _INPUTS = 64, 128  # of a program, and of one of its steps
+_OUTPUTS, _INPUTS = 64, 128  # per program, and per step of it
 _PROGRAMS = 264  # two for each multiprocessor of an H100 or H200
 _LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 
@@ -30,9 +30,9 @@ class Quantised(NamedTuple):
 
 
 def quantise(weight: Tensor, dtype: torch.dtype = torch.int8) -> Quantised:
-    """(outputs, inputs) in any float type; each output's largest weight becomes the largest code.
+    """(outputs, inputs) in any float type; the largest weight of an output gets the largest code.
 
-    float8_e4m3fn runs from compute capability 8.9 on; int8 everywhere.
+    float8_e4m3fn needs compute capability 8.9; int8 runs everywhere.
     """
     largest = _LARGEST[dtype]
     weight = weight.float()
@@ -73,7 +73,7 @@ def weight_only(x: Tensor, weight: Quantised, bias: Tensor, *, relu: bool = Fals
 
 
 def weight_only_ref(x: Tensor, weight: Quantised, bias: Tensor, *, relu: bool = False) -> Tensor:
-    """What `weight_only` computes, in plain torch."""
+    """The reference of `weight_only` in torch."""
     exact = wide(x)
     y = exact @ (weight.codes.to(exact) * weight.scale.to(exact)[:, None]).T + bias.to(exact)
     return (y.relu() if relu else y).to(x.dtype)
@@ -94,8 +94,8 @@ def _part(
         there = (output[:, None] < outputs) & (column < inputs)
         b = tl.load(codes + output[:, None] * inputs + column, there, other=0.0)
         if (codes.dtype.element_ty == tl.int8) & (x.dtype.element_ty == tl.float16):
-            # The conversion's own instruction takes as long as the memory: code + 128 as the last
-            # bits of the float16 1024 is 1152 too much.
+            # The conversion instruction is as slow as the memory. Instead: code + 128 in the last
+            # bits of the float16 1024 is the code + 1152.
             b = ((b.to(tl.int16) + 128) | 0x6400).to(tl.float16, bitcast=True) - 1152.0
         total = tl.dot(a, tl.trans(b.to(a.dtype)), total)
     at = part + (split * count + row) * outputs + output[None, :]

@@ -1,4 +1,4 @@
-"""Every runtime and precision, as the server opens them: the starter computes what was trained."""
+"""Every runtime and precision, opened as by the server, with the starter's golden batch."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ ALL = [(r.name, precision) for r in RUNTIMES if r.on_gpu for precision in r.prec
 
 
 @pytest.mark.parametrize(("engine", "precision"), ALL)
-def test_the_starter_computes_what_was_trained(engine: str, precision: str, tmp_path: Path) -> None:
+def test_the_starter_passes_its_golden_batch(engine: str, precision: str, tmp_path: Path) -> None:
     bundle = Bundle.open(STARTER)
     devices = tuple(range(count()))
     wanted = Wanted(engine, precision, devices, max_batch_size=8, cache_dir=tmp_path)
@@ -26,7 +26,7 @@ def test_the_starter_computes_what_was_trained(engine: str, precision: str, tmp_
         choose(bundle, wanted)
     except BundleError as error:
         pytest.skip(str(error))
-    model = load(bundle, wanted)  # the golden batch, and every size
+    model = load(bundle, wanted)  # runs the golden batch, and every size
     crops = np.resize(bundle.golden.crops, (8, *bundle.golden.crops.shape[1:]))
     whole = softmax(model.engine.run(crops))
     for each in model.engines:

@@ -1,4 +1,4 @@
-"""The tests of tests/kernels.py on a real GPU, and what only a GPU has."""
+"""The tests of tests/kernels.py on a real GPU, and tests that need one."""
 
 from collections.abc import Callable
 
@@ -67,13 +67,13 @@ def test_the_layers_of_alexnet(
     ],
     ids=["pixels", "response", "norm", "rank", "layer"],
 )  # fmt: skip
-def test_a_captured_kernel_runs_again_on_other_numbers(
+def test_a_captured_kernel_can_be_replayed_on_other_numbers(
     run: Callable[[Tensor], Tensor], x: Tensor
 ) -> None:
     x = x.cuda()
     stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
     with torch.cuda.stream(stream):
-        run(x)  # compiled before it is captured
+        run(x)  # compiles before the capture
     torch.cuda.synchronize()
     with torch.cuda.graph(graph, stream=stream):
         got = run(x)
@@ -93,7 +93,7 @@ def test_more_than_2_31_numbers() -> None:
     assert torch.equal(response(x, bias)[-1:], response(last, bias))
 
 
-def test_a_fused_norm_is_that_of_torch_under_autocast() -> None:
+def test_the_fused_norm_equals_torchs_under_autocast() -> None:
     plain, fused = (CrossMapNorm(96, columns=2).cuda() for _ in range(2))
     fused.fused = True
     x = random("cuda", 4, 96, 55, 55, scale=100).contiguous(memory_format=torch.channels_last)

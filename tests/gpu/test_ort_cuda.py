@@ -1,4 +1,4 @@
-"""ONNX Runtime on a real GPU: both providers, through the buckets, as the server runs them."""
+"""ONNX Runtime on a real GPU: both providers in a BucketEngine, as in the server."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +60,7 @@ def engine(bundle: Bundle, provider: Provider, number: int = 0) -> Iterator[Buck
 
 
 @pytest.mark.parametrize(("name", "precision"), ALL)
-def test_the_golden_batch_at_every_size_and_always_by_a_graph(
+def test_the_golden_batch_at_every_size_with_a_cuda_graph(
     bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, precision: str
 ) -> None:
     (artifact,), golden = bundle.manifest.artifacts, bundle.golden
@@ -76,9 +76,7 @@ def test_the_golden_batch_at_every_size_and_always_by_a_graph(
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
-def test_a_thread_other_than_the_one_that_prepared_it_gets_the_same(
-    bundle: Bundle, tmp_path: Path, name: str
-) -> None:
+def test_another_thread_gets_the_same_logits(bundle: Bundle, tmp_path: Path, name: str) -> None:
     crops = bundle.golden.crops
     with engine(bundle, provider(name, "fp16", tmp_path)) as running:
         here = running.run(crops)
@@ -87,7 +85,7 @@ def test_a_thread_other_than_the_one_that_prepared_it_gets_the_same(
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
-def test_two_batches_under_way_do_not_touch_each_other(
+def test_two_batches_in_flight_do_not_affect_each_other(
     bundle: Bundle, tmp_path: Path, name: str
 ) -> None:
     def batch(size: int, first: int) -> NDArray[np.uint8]:
@@ -101,7 +99,7 @@ def test_two_batches_under_way_do_not_touch_each_other(
                 np.testing.assert_allclose(wait(), wanted, atol=1e-3 * np.abs(wanted).max())
 
 
-def test_tensorrt_takes_the_engine_of_the_first_start(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_second_start_uses_the_cached_tensorrt_engine(bundle: Bundle, tmp_path: Path) -> None:
     wanted = provider("tensorrt", "fp16", tmp_path)
     with engine(bundle, wanted) as running:
         first = running.run(bundle.golden.crops)

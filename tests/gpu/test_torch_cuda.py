@@ -1,4 +1,4 @@
-"""The torch engine on a real GPU: through the buckets, as the server runs it."""
+"""The torch engine on a real GPU in a BucketEngine, as in the server."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,7 +80,7 @@ def test_the_golden_batch_at_every_size(
             golden.check(logits, artifact.tolerance)
 
 
-def test_two_batches_under_way_do_not_touch_each_other(bundle: Bundle) -> None:
+def test_two_batches_in_flight_do_not_affect_each_other(bundle: Bundle) -> None:
     def batch(size: int, first: int) -> NDArray[np.uint8]:
         return np.resize(np.roll(bundle.golden.crops, first, axis=0), (size, 224, 224, 3))
 
@@ -92,20 +92,20 @@ def test_two_batches_under_way_do_not_touch_each_other(bundle: Bundle) -> None:
                 np.testing.assert_allclose(wait(), wanted, atol=1e-3 * np.abs(wanted).max())
 
 
-def test_engines_one_after_the_other_leave_no_memory_behind(bundle: Bundle) -> None:
+def test_closed_engines_free_their_memory(bundle: Bundle) -> None:
     used: list[int] = []
     for _ in range(3):
         with engine(bundle, "fp16") as running:
             running.run(bundle.golden.crops)
         used.append(torch.cuda.memory_allocated(0))
-    # The weights are 122 MB. cuBLAS keeps up to 32 MiB for each stream that it has ever seen.
+    # The weights are 122 MB. cuBLAS keeps up to 32 MiB for each stream that it was ever used on.
     assert used[2] - used[0] < 80 << 20
 
 
 @pytest.mark.parametrize("arch", PLAIN)
 @pytest.mark.parametrize("precision", DTYPES)
 @pytest.mark.parametrize("network", [Network, FusedNetwork])
-def test_the_gpu_computes_what_float64_does(
+def test_the_gpu_computes_nearly_the_same_as_float64(
     arch: str, precision: str, network: Callable[..., Network]
 ) -> None:
     model = random_model(arch)

@@ -1,4 +1,4 @@
-"""Every call to the driver is checked, in order, and undone: with the driver's functions faked."""
+"""Calls to a fake driver: their order, their errors, and the cleanup."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +15,11 @@ from gpu.cuda import CudaDevice, CudaError
 from gpu.present import count
 
 SUCCESS = runtime.cudaError_t.cudaSuccess
-TAKES = runtime.cudaError_t.cudaErrorMemoryAllocation
+NO_MEMORY = runtime.cudaError_t.cudaErrorMemoryAllocation
 
 
 class Driver:
-    """Answers every call with success and a new handle, and notes it; or fails those named."""
+    """Records each call and returns success and a new handle; fails the calls in `failing`."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -36,7 +36,7 @@ class Driver:
         def call(*arguments: Any) -> tuple[Any, ...]:
             self.calls.append((name, arguments))
             if name in self.failing:
-                return TAKES, None
+                return NO_MEMORY, None
             if name == "cudaHostAlloc":
                 return SUCCESS, self.host.ctypes.data
             if name == "cudaEventElapsedTime":
@@ -63,7 +63,7 @@ def test_without_a_gpu_the_error_says_which_device_and_why() -> None:
         CudaDevice(3)
 
 
-def test_a_copy_goes_by_the_stream_it_is_given(driver: Driver) -> None:
+def test_copies_use_the_given_stream(driver: Driver) -> None:
     device = CudaDevice(1)
     array = np.zeros((2, 3), np.float32)
     device.copy_in(64, array, 7)
@@ -77,7 +77,7 @@ def test_a_copy_goes_by_the_stream_it_is_given(driver: Driver) -> None:
     assert driver.calls[0] == ("cudaSetDevice", (1,))
 
 
-def test_page_locked_memory_is_an_array_over_the_drivers_own(driver: Driver) -> None:
+def test_page_locked_memory_is_a_view_of_the_drivers(driver: Driver) -> None:
     array = CudaDevice().pinned((2, 5, 3), np.uint8)
     array[:] = 7
     assert array.shape == (2, 5, 3)
@@ -85,12 +85,12 @@ def test_page_locked_memory_is_an_array_over_the_drivers_own(driver: Driver) -> 
     assert driver.host[30] == 0
 
 
-def test_memory_on_the_gpu_begins_as_zeros(driver: Driver) -> None:
+def test_memory_on_the_gpu_is_zeroed(driver: Driver) -> None:
     address = CudaDevice().memory(100)
     assert driver.calls[-1] == ("cudaMemset", (address, 0, 100))
 
 
-def test_memory_that_is_not_there_is_one_sentence(driver: Driver) -> None:
+def test_lack_of_memory_is_reported_in_one_sentence(driver: Driver) -> None:
     driver.failing.add("cudaMalloc")
     with pytest.raises(CudaError, match=r"no room for 1,000,000 bytes: .*\(cudaErrorMemoryAlloc"):
         CudaDevice().memory(1_000_000)
@@ -111,7 +111,7 @@ def test_a_graph_is_captured_instantiated_and_replayed(driver: Driver) -> None:
     assert driver.calls[-1][1][1] == 5
 
 
-def test_a_capture_that_fails_is_ended_and_its_own_error_is_told(driver: Driver) -> None:
+def test_a_failed_capture_is_ended_and_its_own_error_raised(driver: Driver) -> None:
     def enqueue() -> None:
         raise RuntimeError("the network has a bug")
 
@@ -120,13 +120,13 @@ def test_a_capture_that_fails_is_ended_and_its_own_error_is_told(driver: Driver)
     assert driver.names[-1] == "cudaStreamEndCapture"
 
 
-def test_an_error_of_the_kernels_comes_out_where_one_waits(driver: Driver) -> None:
+def test_synchronize_raises_the_errors_of_kernels(driver: Driver) -> None:
     driver.failing.add("cudaEventSynchronize")
     with pytest.raises(CudaError, match="running on the GPU: "):
         CudaDevice().synchronize(9)
 
 
-def test_only_timed_events_cost_a_time_stamp(driver: Driver) -> None:
+def test_only_timed_events_record_a_time(driver: Driver) -> None:
     device = CudaDevice()
     device.event()
     device.event(timed=True)
@@ -135,7 +135,7 @@ def test_only_timed_events_cost_a_time_stamp(driver: Driver) -> None:
     assert device.elapsed_s(1, 2) == pytest.approx(0.0025)
 
 
-def test_closing_waits_and_frees_everything_the_last_first(driver: Driver) -> None:
+def test_close_waits_and_frees_everything_in_reverse_order(driver: Driver) -> None:
     device = CudaDevice()
     device.memory(10)
     device.pinned((4,), np.uint8)

@@ -1,4 +1,4 @@
-"""Our kernels without a GPU: interpreted they are right, compiled they spill nothing."""
+"""Our kernels without a GPU: interpreted for their results, compiled for their registers."""
 
 import os
 import subprocess
@@ -13,8 +13,8 @@ from benchmarks.gpu.resources import ARCHITECTURES, cases, main, resources
 from gpu.kernels import norm
 
 ROOT = Path(__file__).parents[2]
-# case -> registers of a thread on sm_80 and on sm_90, from Triton 3.9.0. With 64, half of the
-# threads that a multiprocessor can hold find room; with 32, all of them.
+# case -> registers per thread on sm_80 and sm_90, with Triton 3.9.0. At 64 a multiprocessor holds
+# half of its maximum of threads; at 32 all of them.
 REGISTERS = {
     "pixels, 256": {80: [32], 90: [32]},
     "rank, 256": {80: [32], 90: [32]},
@@ -34,7 +34,7 @@ REGISTERS = {
 
 
 def test_the_interpreted_kernels_agree_with_their_references() -> None:
-    """In a process of its own: Triton decides when it is imported whether it interprets."""
+    """In a separate process, as Triton chooses the interpreter when it is imported."""
     folder = Path(__file__).with_name("interpreted")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
@@ -47,7 +47,7 @@ def test_the_interpreted_kernels_agree_with_their_references() -> None:
 @pytest.mark.parametrize(
     ("case", "architecture"), [(c, a) for c, by in REGISTERS.items() for a in by]
 )
-def test_a_kernel_spills_nothing_and_takes_as_many_registers_as_stated(
+def test_a_kernel_spills_nothing_and_uses_the_listed_registers(
     case: str, architecture: int
 ) -> None:
     found = resources(cases(architecture)[case], architecture)
@@ -56,7 +56,7 @@ def test_a_kernel_spills_nothing_and_takes_as_many_registers_as_stated(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_kernel_has_its_registers_stated(architecture: int) -> None:
+def test_the_registers_of_every_kernel_are_listed(architecture: int) -> None:
     assert set(cases(architecture)) == {c for c, by in REGISTERS.items() if architecture in by}
 
 
@@ -73,7 +73,7 @@ def test_the_table_names_every_kernel(
     assert len(rows) == 1 + 2 * 3
 
 
-def test_a_spill_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spills_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(norm._LAUNCH, "maxnreg", 24)
     (found,) = resources(cases(90)["norm 96 backward, 128"], 90)
     assert found.registers <= 24

@@ -1,4 +1,4 @@
-"""The network with our kernels: by their definitions on the CPU, and compiled for a GPU."""
+"""The network with our kernels: their references on the CPU, and compiled for a GPU."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from gpu.network import Network
 from tests.networks import PLAIN, photos, random_model
 from tests.paths import STARTER
 
-# What runs in the network of each kind: normalisation, three poolings, and what norms are left.
+# Kernels of each network: normalisation, three poolings, and the norms that are not fused.
 KERNELS = {
     "alexnet": ["in_blocks", "response", "response", "response"],
     "alexnet2012": ["in_blocks", "response", "forward", "response"],
@@ -30,18 +30,18 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("arch", PLAIN)
-def test_it_computes_what_the_plain_network_does(arch: str) -> None:
+def test_it_computes_the_same_as_the_plain_network(arch: str) -> None:
     model = random_model(arch)
     graph, crops = to_onnx(model, model.crop), torch.from_numpy(photos(model.crop, count=2))
     wanted = Network(graph, torch.float64)(crops)
     largest = float(wanted.abs().max())
-    for dtype, apart in {torch.float64: 1e-12, torch.float16: 4e-3, torch.bfloat16: 3e-2}.items():
+    for dtype, limit in {torch.float64: 1e-12, torch.float16: 4e-3, torch.bfloat16: 3e-2}.items():
         got = FusedNetwork(graph, dtype)(crops).double()
-        assert float((got - wanted).abs().max()) < apart * largest, dtype
+        assert float((got - wanted).abs().max()) < limit * largest, dtype
 
 
 @pytest.mark.parametrize("arch", PLAIN)
-def test_every_kernel_gets_what_it_takes_and_compiles_for_hopper(arch: str) -> None:
+def test_every_kernel_gets_valid_arguments_and_compiles_for_hopper(arch: str) -> None:
     model = random_model(arch)
     network = FusedNetwork(to_onnx(model, model.crop), torch.bfloat16, "meta", weights=torch.int8)
     images = torch.empty((2, model.crop, model.crop, 3), dtype=torch.uint8, device="meta")
@@ -50,28 +50,28 @@ def test_every_kernel_gets_what_it_takes_and_compiles_for_hopper(arch: str) -> N
     assert not any(r.spilled for r in found)
 
 
-def test_more_photos_than_the_kernel_takes_go_to_a_plain_product() -> None:
+def test_batches_too_large_for_the_kernel_use_a_plain_product() -> None:
     network = FusedNetwork(to_onnx(random_model("alexnet"), 224), torch.float16, "meta", torch.int8)
     images = torch.empty((65, 224, 224, 3), dtype=torch.uint8, device="meta")
     assert [r.kernel for r in resources(lambda: network(images), 90)] == KERNELS["alexnet"]
 
 
-@pytest.mark.parametrize(("weights", "apart"), [(torch.int8, 0.03), (torch.float8_e4m3fn, 0.1)])
-def test_weights_of_8_bits_give_any_batch_the_same_numbers(
-    weights: torch.dtype, apart: float
+@pytest.mark.parametrize(("weights", "limit"), [(torch.int8, 0.03), (torch.float8_e4m3fn, 0.1)])
+def test_weights_of_8_bits_give_the_same_logits_in_any_batch(
+    weights: torch.dtype, limit: float
 ) -> None:
     model = random_model("alexnet")
     graph, crops = to_onnx(model, 224), torch.from_numpy(photos(224, count=1))
     exact = Network(graph, torch.float64)(crops)
     network = FusedNetwork(graph, torch.float16, weights=weights)
-    alone, among = network(crops), network(crops.expand(65, -1, -1, -1))
+    alone, batched = network(crops), network(crops.expand(65, -1, -1, -1))
     largest = float(exact.abs().max())
-    assert 1e-3 * largest < float((alone - exact).abs().max()) < apart * largest
-    assert float((among - alone).abs().max()) < 2e-3 * largest
+    assert 1e-3 * largest < float((alone - exact).abs().max()) < limit * largest
+    assert float((batched - alone).abs().max()) < 2e-3 * largest
 
 
 @pytest.mark.parametrize("weights", [None, torch.int8])
-def test_the_starter_is_the_trained_network(weights: torch.dtype | None) -> None:
+def test_the_starter_passes_its_golden_batch(weights: torch.dtype | None) -> None:
     bundle = Bundle.open(STARTER)
     (artifact,) = bundle.manifest.artifacts
     network = FusedNetwork(bundle.files[artifact.file], torch.float16, weights=weights)

@@ -1,4 +1,4 @@
-"""The real ONNX Runtime for GPUs, where there is none: a clear error, no session on the CPU."""
+"""The real ONNX Runtime for GPUs on a machine without one: a clear error, no CPU session."""
 
 from importlib.metadata import packages_distributions
 from mmap import ACCESS_READ, mmap
@@ -46,7 +46,7 @@ def test_cuda_without_its_libraries_is_one_clear_error(
         "loaded: install CUDA 13 and cuDNN 9, pip install 'onnxruntime-gpu[cuda,cudnn]' "
         "nvidia-cublas"
     )
-    assert capfd.readouterr().out == "", "nothing is told where the banner goes"
+    assert capfd.readouterr().out == "", "nothing is printed on stdout, where the banner goes"
 
 
 @without_gpu
@@ -55,7 +55,7 @@ def test_tensorrt_without_its_libraries_is_one_clear_error(fp16: bytes, tmp_path
         ProviderError, match=r"TensorrtExecutionProvider on GPU 0: lib\S+ could not"
     ):
         prepare(fp16, tensorrt("fp16", (1, 8), 224, tmp_path / "key"))
-    assert list(tmp_path.iterdir()) == [], "and leaves no engine behind"
+    assert list(tmp_path.iterdir()) == [], "no engine is left behind"
 
 
 def test_only_one_onnxruntime_is_installed_here() -> None:
@@ -77,7 +77,7 @@ def test_only_one_onnxruntime_is_installed_here() -> None:
         ),
     ],
 )  # fmt: skip
-def test_every_option_is_one_that_this_onnx_runtime_has(library: str, names: list[str]) -> None:
+def test_this_onnx_runtime_knows_every_option(library: str, names: list[str]) -> None:
     (path,) = (Path(onnxruntime.__file__).parent / "capi").glob(library)
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         assert [name for name in names if content.find(name.encode()) < 0] == []

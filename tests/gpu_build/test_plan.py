@@ -1,4 +1,4 @@
-"""Plans: built for real by TensorRT for RTX, which needs no GPU, kept, and refused when unfit."""
+"""Plans: built by TensorRT for RTX, which needs no GPU, cached, and refused if unusable."""
 
 import logging
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from alexnet.labels import Labels
 from export.to_onnx import to_onnx
 from gpu import builder, plan
 from gpu.facts import Gpu, facts
-from gpu.plan import Plan, PlanError, Recipe, cached, tensorrt
+from gpu.plan import Plan, PlanError, PlanKey, cached, tensorrt
 from gpu.typed import PRECISIONS
 from tests.paths import STARTER
 from training.importers import IMAGENET_MEAN, IMAGENET_STD, TrainedModel
@@ -26,7 +26,7 @@ trt = pytest.importorskip("tensorrt_rtx", reason="make test-gpu-build has it")
 
 ADA = Gpu("NVIDIA L4", (8, 9), "580.95.05")
 RUNS = f"tensorrt_rtx {trt.__version__}"
-RECIPE = Recipe("0" * 64, "fp16", (1, 8), RUNS, ADA)
+KEY = PlanKey("0" * 64, "fp16", (1, 8), RUNS, ADA)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """The batch sizes of every build from now on; nothing is really built."""
+    """Replaces the builder by a fake; collects the batch sizes of its builds."""
     asked: list[tuple[int, ...]] = []
 
     def build(_: Any, graph: bytes, sizes: tuple[int, ...], **__: Any) -> tuple[bytes, bytes]:
@@ -65,8 +65,8 @@ def test_every_precision_of_the_starter_builds_for_several_batch_sizes(
     precision: str, starter: bytes
 ) -> None:
     built = cached(starter, precision, (1, 8, 32), ADA, None)
-    assert len(built.engine) > 55e6  # each weight is there once, in a byte or more
-    assert [built.recipe.profile(size) for size in (1, 8, 32)] == [0, 1, 2]
+    assert len(built.engine) > 55e6  # each weight is stored once, in a byte or more
+    assert [built.key.profile(size) for size in (1, 8, 32)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
@@ -80,16 +80,16 @@ def test_the_second_start_builds_nothing(
     first = cached(small, "fp16", (1, 2), ADA, tmp_path / "new")
     assert cached(small, "fp16", (1, 2), ADA, tmp_path / "new") == first
     assert builds == [(1, 2)]
-    assert [file.name for file in (tmp_path / "new").iterdir()] == [f"{first.recipe.key}.plan"]
+    assert [file.name for file in (tmp_path / "new").iterdir()] == [f"{first.key.digest}.plan"]
 
 
-def test_without_a_folder_nothing_is_kept(small: bytes, builds: list[tuple[int, ...]]) -> None:
+def test_without_a_folder_nothing_is_cached(small: bytes, builds: list[tuple[int, ...]]) -> None:
     cached(small, "fp16", (1,), ADA, None)
     cached(small, "fp16", (1,), ADA, None)
     assert len(builds) == 2
 
 
-def test_one_built_ahead_serves_every_gpu_of_the_capability(
+def test_a_plan_built_ahead_is_used_by_every_gpu_of_the_capability(
     small: bytes, tmp_path: Path, builds: list[tuple[int, ...]]
 ) -> None:
     ahead = cached(small, "fp16", (1,), Gpu("", (8, 9), ""), tmp_path)
@@ -105,17 +105,17 @@ DAMAGES: list[Callable[[bytes], bytes]] = [
     lambda data: data[:-1] + b"\0",
     lambda data: b"another" + data,
     lambda data: b"alexnet plan 1\n[1]\n",
-    lambda data: Plan(replace(RECIPE, onnx="1" * 64), b"engine of another graph").to_bytes(),
+    lambda data: Plan(replace(KEY, onnx="1" * 64), b"engine of another graph").to_bytes(),
 ]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_damaged_or_foreign_is_built_again_and_the_log_says_so(
+def test_a_damaged_or_foreign_plan_is_rebuilt_with_a_warning(
     damage: Callable[[bytes], bytes], small: bytes, tmp_path: Path,
     builds: list[tuple[int, ...]], caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     kept = cached(small, "fp16", (1,), ADA, tmp_path)
-    file = kept.recipe.file(tmp_path)
+    file = kept.key.file(tmp_path)
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     assert cached(small, "fp16", (1,), ADA, tmp_path) == kept
@@ -125,7 +125,7 @@ def test_what_is_damaged_or_foreign_is_built_again_and_the_log_says_so(
     assert f"{file} cannot be used, and is built again: " in caplog.text
 
 
-def test_a_build_that_fails_leaves_nothing(
+def test_a_failed_build_leaves_no_files(
     small: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "typed", lambda onnx, precision: b"no graph")
@@ -134,7 +134,7 @@ def test_a_build_that_fails_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_write_that_fails_leaves_nothing_and_is_not_the_end(
+def test_a_failed_write_leaves_no_files_and_is_only_logged(
     small: bytes, tmp_path: Path, builds: list[tuple[int, ...]],
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -155,31 +155,31 @@ def test_a_write_that_fails_leaves_nothing_and_is_not_the_end(
         {"gpu": replace(ADA, driver="581")}, {"level": 5}, {"workspace": 1},
     ],
 )  # fmt: skip
-def test_anything_else_in_the_recipe_is_another_key(change: dict[str, Any]) -> None:
-    other = replace(RECIPE, **change)
-    assert other.key != RECIPE.key
-    assert Plan.read(Plan(other, b"e").to_bytes(), other.tensorrt, other.gpu).recipe == other
+def test_any_other_field_gives_another_digest(change: dict[str, Any]) -> None:
+    other = replace(KEY, **change)
+    assert other.digest != KEY.digest
+    assert Plan.read(Plan(other, b"e").to_bytes(), other.tensorrt, other.gpu).key == other
 
 
 def test_a_truncated_plan_is_one_clear_error() -> None:
     with pytest.raises(PlanError, match="the plan is damaged"):
-        Plan.read(Plan(RECIPE, b"engine").to_bytes()[:-2], RUNS, ADA)
+        Plan.read(Plan(KEY, b"engine").to_bytes()[:-2], RUNS, ADA)
 
 
 def test_a_plan_of_another_tensorrt_is_one_clear_error() -> None:
     with pytest.raises(PlanError, match=f"built by {RUNS}, and here is tensorrt 12.0"):
-        Plan.read(Plan(RECIPE, b"engine").to_bytes(), "tensorrt 12.0", ADA)
+        Plan.read(Plan(KEY, b"engine").to_bytes(), "tensorrt 12.0", ADA)
 
 
 @pytest.mark.parametrize("gpu", [replace(ADA, name="NVIDIA H200"), replace(ADA, capability=(9, 0))])
 def test_a_plan_for_another_gpu_is_one_clear_error(gpu: Gpu) -> None:
     with pytest.raises(PlanError, match=r"built for NVIDIA L4 \(.* 8.9\), and here is NVIDIA"):
-        Plan.read(Plan(RECIPE, b"engine").to_bytes(), RUNS, gpu)
+        Plan.read(Plan(KEY, b"engine").to_bytes(), RUNS, gpu)
 
 
 def test_a_batch_size_that_the_plan_has_no_profile_for_is_one_clear_error() -> None:
     with pytest.raises(PlanError, match="for batches of 1, 8, not of 9"):
-        RECIPE.profile(9)
+        KEY.profile(9)
 
 
 @pytest.mark.parametrize(
@@ -194,30 +194,30 @@ def test_a_gpu_without_the_precision_is_one_clear_error(
 
 
 @pytest.mark.parametrize("sizes", [(), (0, 1), (2, 1), (1, 1)])
-def test_batch_sizes_that_do_not_rise_are_one_clear_error(sizes: tuple[int, ...]) -> None:
+def test_batch_sizes_that_do_not_increase_are_one_clear_error(sizes: tuple[int, ...]) -> None:
     with pytest.raises(PlanError, match="positive and rising"):
         cached(b"", "fp16", sizes, ADA, None)
 
 
-def test_what_the_builder_complains_of_is_in_the_error(starter: bytes) -> None:
-    """fp8 for a GPU that has none, past our own check."""
+def test_the_error_contains_the_builders_message(starter: bytes) -> None:
+    """fp8 for a GPU without it, bypassing our own check."""
     graph = plan.typed(starter, "fp8")
     with pytest.raises(PlanError, match=r"cannot build the plan: .*sm80.*fp8"):
         builder.build(trt, graph, (1,), capability=(8, 0), exact=False, timings=b"", progress=print)
 
 
-def test_progress_is_told_from_within_the_build(
+def test_progress_is_reported_during_the_build(
     small: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder, "TELL_EVERY_S", 0.0)
-    told: list[str] = []
-    cached(small, "fp16", (1,), ADA, None, progress=told.append)
-    assert told[0] == f"building the fp16 plan for batches of 1 on {ADA} with {RUNS}"
-    assert any(line.endswith("3 of 6") for line in told[1:-1])
-    assert told[-1].startswith("built ")
+    monkeypatch.setattr(builder, "REPORT_EVERY_S", 0.0)
+    messages: list[str] = []
+    cached(small, "fp16", (1,), ADA, None, progress=messages.append)
+    assert messages[0] == f"building the fp16 plan for batches of 1 on {ADA} with {RUNS}"
+    assert any(line.endswith("3 of 6") for line in messages[1:-1])
+    assert messages[-1].startswith("built ")
 
 
-def test_tensorrt_proper_is_given_its_timings_or_none_and_a_workspace(small: bytes) -> None:
+def test_tensorrt_gets_its_timing_cache_or_an_empty_one_and_a_workspace(small: bytes) -> None:
     proper = MagicMock(__name__="tensorrt", __version__="11.4.0")
     for name in ("ILogger", "IProgressMonitor", "NetworkDefinitionCreationFlag"):
         setattr(proper, name, getattr(trt, name))
@@ -225,7 +225,7 @@ def test_tensorrt_proper_is_given_its_timings_or_none_and_a_workspace(small: byt
     network.get_input.return_value.shape = (-1, 224, 224, 3)
     proper.Builder.return_value.build_serialized_network.return_value = b"engine"
     config = proper.Builder.return_value.create_builder_config.return_value
-    config.set_timing_cache.side_effect = (False, True)  # the old ones are another GPU's
+    config.set_timing_cache.side_effect = (False, True)  # the old cache is of another GPU
     config.get_timing_cache.return_value.serialize.return_value = b"new"
     built = builder.build(
         proper, small, (1,), capability=(9, 0), exact=False, timings=b"old", progress=print
@@ -237,7 +237,7 @@ def test_tensorrt_proper_is_given_its_timings_or_none_and_a_workspace(small: byt
     )
 
 
-def test_timings_are_kept_for_the_next_build(
+def test_the_timing_cache_is_kept_for_the_next_build(
     small: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[bytes] = []
@@ -253,13 +253,13 @@ def test_timings_are_kept_for_the_next_build(
     assert given == [b"", b"+", b"++", b""]
 
 
-def test_the_first_tensorrt_that_is_installed_is_taken() -> None:
+def test_the_first_installed_tensorrt_is_used() -> None:
     assert tensorrt(("no_such_tensorrt", "tensorrt_rtx")) is trt
     with pytest.raises(PlanError, match="no-such-tensorrt is not installed: pip install no-such"):
         tensorrt(("no_such_tensorrt",))
 
 
-def test_a_tensorrt_that_cannot_be_loaded_is_not_passed_over(
+def test_a_tensorrt_that_cannot_be_loaded_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken_tensorrt.py").write_text("raise OSError('libnvinfer.so.11 is missing')")
@@ -268,12 +268,12 @@ def test_a_tensorrt_that_cannot_be_loaded_is_not_passed_over(
         tensorrt(("broken_tensorrt", "tensorrt_rtx"))
 
 
-def test_the_facts_of_a_gpu_that_is_not_there_are_one_clear_error() -> None:
+def test_the_facts_of_a_missing_gpu_are_one_clear_error() -> None:
     with pytest.raises(RuntimeError, match="GPU 99 cannot be used: "):
         facts(99)
 
 
-def test_facts_are_those_of_cudas_numbering(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_use_cudas_numbering(monkeypatch: pytest.MonkeyPatch) -> None:
     found = SimpleNamespace(name=b"NVIDIA H200", major=9, minor=0)
     success = pytest.importorskip("cuda.bindings.runtime").cudaError_t.cudaSuccess
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""`alexnet-plan`, as on a machine without a GPU."""
+"""`alexnet-plan` on a machine without a GPU."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ trt = pytest.importorskip("tensorrt_rtx", reason="make test-gpu-build has it")
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | None:
-    """The last words of alexnet-plan, if it fails."""
+    """Runs alexnet-plan and returns its error message, or None."""
     monkeypatch.setattr("sys.argv", ["alexnet-plan", *map(str, arguments)])
     try:
         main()
@@ -24,7 +24,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | None:
     return None
 
 
-def test_the_command_builds_for_a_gpu_elsewhere_what_the_server_will_look_for(
+def test_a_plan_for_a_gpu_elsewhere_is_found_by_its_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked: list[object] = []
@@ -43,7 +43,7 @@ def test_the_command_builds_for_a_gpu_elsewhere_what_the_server_will_look_for(
     starter = bundle.files[bundle.manifest.artifacts[0].file]
     ada = Gpu("NVIDIA L4", (8, 9), "580.95.05")
     monkeypatch.setattr(plan, "build", None)
-    assert plan.cached(starter, "fp16", (1, 2), ada, tmp_path).recipe.file(tmp_path) == file
+    assert plan.cached(starter, "fp16", (1, 2), ada, tmp_path).key.file(tmp_path) == file
     assert asked == [("tensorrt_rtx",), plan.MODULES]
 
 
@@ -59,12 +59,12 @@ def test_the_command_builds_for_a_gpu_elsewhere_what_the_server_will_look_for(
         ((STARTER, "--for-capability", "8.9", "--cache-dir", "/dev/null"), "could not be written"),
     ],
 )
-def test_what_is_wrong_with_the_command_is_one_sentence(
+def test_wrong_arguments_are_reported_in_one_sentence(
     arguments: tuple[object, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.setattr(plan, "build", lambda *_, **__: (b"engine", b""))
-    words = command(monkeypatch, *arguments)
-    assert words is not None
-    assert words.startswith("alexnet-plan: ")
-    assert said in words
-    assert "\n" not in words
+    message = command(monkeypatch, *arguments)
+    assert message is not None
+    assert message.startswith("alexnet-plan: ")
+    assert said in message
+    assert "\n" not in message

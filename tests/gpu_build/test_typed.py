@@ -1,4 +1,4 @@
-"""The typed graphs: they compute what the artifact does, in the types that TensorRT is to take."""
+"""The typed graphs compute the same as the artifact, in the types for TensorRT."""
 
 from collections import Counter
 
@@ -24,13 +24,13 @@ from training.network import ARCHITECTURES, AlexNet
 
 pytest.importorskip("tensorrt_rtx", reason="make test-gpu-build has it")
 
-# Root mean square error against the float graph, in units of what tells photos apart. Of random
-# weights, whose logits share a large part: those of the starter are held to its own tolerance.
+# Root mean square error against the float graph, relative to the differences between photos. For
+# random weights, whose logits are all similar; the starter is held to its own tolerance.
 ERRORS = {"fp32": 1e-5, "fp16": 0.01, "bf16": 0.05, "int8": 0.15, "fp8": 0.5}
 
 
 def run(data: bytes, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """As written: ONNX Runtime's own rewriting rounds float16 biases of Q/DQ layers to nothing."""
+    """Without optimisations: ONNX Runtime's round float16 biases of Q/DQ layers to zero."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
@@ -40,7 +40,7 @@ def run(data: bytes, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def evaluate(data: bytes, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """By the ONNX reference, which has bfloat16, and is slow."""
+    """By the ONNX reference implementation, which supports bfloat16 but is slow."""
     logits: NDArray[np.float32] = ReferenceEvaluator(onnx.load_from_string(data)).run(
         None, {"images": crops}
     )[0]
@@ -49,7 +49,7 @@ def evaluate(data: bytes, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 @pytest.fixture(params=["alexnet", "alexnet2012", "alexnet2012-paper", "alexnet-caffe"])
 def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TrainedModel:
-    """64 hidden units; with pixels of 0-255 where there are norms, whose squares pass 65504."""
+    """64 hidden units; pixels of 0-255 where there are norms, so that squares exceed 65504."""
     monkeypatch.setattr("training.network.HIDDEN", 64)
     torch.manual_seed(0)
     network = AlexNet(100, request.param, dropout=0.0).eval()
@@ -133,7 +133,7 @@ def test_layers_are_in_the_precision_and_norms_in_float32(
 
 
 @pytest.mark.parametrize("model", ["alexnet"], indirect=True)
-def test_integers_are_multiplied_by_scales_of_one_sign_and_no_zero_point(int8: bytes) -> None:
+def test_int8_scales_are_positive_and_zero_points_zero(int8: bytes) -> None:
     """TensorRT refuses any zero point but 0."""
     graph = onnx.load_from_string(typed(int8, "int8")).graph
     values = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
@@ -142,12 +142,12 @@ def test_integers_are_multiplied_by_scales_of_one_sign_and_no_zero_point(int8: b
             assert (values[node.input[1]] > 0).all()
             assert all(not values[zero].any() for zero in node.input[2:])
     pixels = next(node for node in graph.node if node.op_type == "QuantizeLinear")
-    assert values[pixels.input[1]] == 1 / 64  # so that they are themselves, less 128
+    assert values[pixels.input[1]] == 1 / 64  # pixel - 128 exactly
 
 
 @pytest.mark.parametrize("model", ["alexnet"], indirect=True)
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
-def test_scales_cannot_be_had_from_a_float_artifact(precision: str, model: TrainedModel) -> None:
+def test_a_float_artifact_has_no_scales(precision: str, model: TrainedModel) -> None:
     with pytest.raises(ValueError, match=f"{precision} needs the scales of an int8 artifact"):
         typed(to_onnx(model, model.crop), precision)
 

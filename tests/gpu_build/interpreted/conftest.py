@@ -1,4 +1,4 @@
-"""Collected only by tests/gpu_build/test_kernels.py, in a process in which Triton interprets."""
+"""Collected only by tests/gpu_build/test_kernels.py, in a process with Triton's interpreter."""
 
 import os
 

@@ -1,6 +1,6 @@
 """The tests of tests/kernels.py in Triton's interpreter.
 
-It gets bfloat16 right where it is loaded and stored, but not in a product of matrices.
+Its bfloat16 loads and stores are correct, its matrix products are not.
 """
 
 import pytest
