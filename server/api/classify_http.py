@@ -46,7 +46,7 @@ class ClassifyHttp:
             image = await admitted.receive(requests.read(request, service))
             k = checked_k(top_k, admitted.version.model.classes)
             answer = await service.classify(admitted, image)
-        return _reply(request, answer, k)
+            return _reply(request, answer, k)
 
     async def list_models(self, request: web.Request) -> web.Response:
         return web.json_response({"models": [*map(version, self._service.repository.served)]})
@@ -79,13 +79,13 @@ class ClassifyHttp:
             files = await admitted.receive(form)
             k = checked_k(top_k, admitted.version.model.classes)
             answers = await service.classify_each(admitted, [file.image for file in files])
-        if len(answers) == 1:
-            return _reply(request, answers[0], k)
-        rows = [
-            {"file": file.name, **_row(answer, k, request[REQUEST_ID])}
-            for file, answer in zip(files, answers, strict=True)
-        ]
-        return web.json_response({"files": rows, "request_id": request[REQUEST_ID]})
+            if len(answers) == 1:
+                return _reply(request, answers[0], k)
+            rows = [
+                {"file": file.name, **_row(answer, k, request[REQUEST_ID])}
+                for file, answer in zip(files, answers, strict=True)
+            ]
+            return web.json_response({"files": rows, "request_id": request[REQUEST_ID]})
 
 
 def _row(answer: Answer | ServeError, k: int, request_id: str) -> Fields:
