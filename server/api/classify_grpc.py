@@ -9,7 +9,7 @@ from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from server.api import access, messages
 from server.api.calls import answer_stream, attempt, code, responding, time_left
-from server.errors import BadRequest, ServeError
+from server.errors import BadRequest, Expired, ServeError
 from server.scheduler.job import Request
 from server.service import Service, checked_k
 from server.telemetry import logs
@@ -36,6 +36,8 @@ class Classifier(pb_grpc.ClassifierServicer):
                 request = await admitted.receive(anext(aiter(requests)))
             except (StopAsyncIteration, DecodeError):
                 raise BadRequest(NO_REQUEST) from None
+            except Expired:
+                raise Expired("the deadline passed before the photo was here") from None
             own_s = request.timeout_ms / 1000 if request.HasField("timeout_ms") else None
             given = request.request_id
             request_id = access.identify(given) if given else logs.request_id.get()
