@@ -173,6 +173,10 @@ class Service:
 
         async def answer(photo: Photo) -> Answer | ServeError:
             async with window:
+                if time.monotonic() >= request.deadline:
+                    late = Expired("the form's deadline passed before it was this photo's turn")
+                    Job(request, request.deadline, request.level).settle(late)
+                    return late
                 try:
                     return await self.classify(request, photo)
                 except ServeError as error:
