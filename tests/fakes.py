@@ -160,6 +160,7 @@ async def faking(
     max_photo_bytes: int = 1 << 30,
     request_timeout_s: float = 5.0,
     priority_levels: int = 1,
+    repository_control: str = "off",
 ) -> AsyncIterator[Fake]:
     engine = FakeEngine()
     bundle = tiny_bundle()
@@ -184,6 +185,7 @@ async def faking(
         max_photo_bytes=max_photo_bytes,
         request_timeout_ms=round(request_timeout_s * 1000),
         priority_levels=priority_levels,
+        repository_control=repository_control,
         drain_timeout_s=0,
     )
     async with serving(config, make_open=make_open) as server:

@@ -1,4 +1,4 @@
-"""One deadline inside, whatever it is called outside; who cannot be answered in time hears it."""
+"""One deadline inside, whatever it is called outside; a request that must miss it is told so."""
 
 import asyncio
 import time
@@ -19,8 +19,8 @@ from tests.fakes import Fake, faking, flat
 def slow(fake: Fake, infer_ms: float) -> None:
     """From now on a run of the engine is believed to take so long."""
     costs = CostModel({1: infer_ms, 64: infer_ms}, {"JPEG": (0.1, 0.0)})
-    served = fake.pipeline
-    served.costs = served.batcher._costs = served.forecast._costs = costs
+    pipeline = fake.pipeline
+    pipeline.costs = pipeline.batcher._costs = pipeline.estimate._costs = costs
 
 
 async def ask(session: aiohttp.ClientSession, timeout_ms: int) -> tuple[int, dict[str, Any], Any]:
@@ -60,7 +60,7 @@ async def test_what_cannot_be_answered_in_time_is_refused_at_once_over_rest() ->
         assert count == 1
 
 
-async def test_who_comes_too_late_for_the_backlog_hears_when_to_come_back() -> None:
+async def test_a_request_that_the_backlog_makes_late_is_told_when_to_try_again() -> None:
     async with faking(max_batch_size=1) as fake, aiohttp.ClientSession(fake.url) as session:
         slow(fake, infer_ms=450)
         fake.engine.gate.clear()
@@ -73,7 +73,7 @@ async def test_who_comes_too_late_for_the_backlog_hears_when_to_come_back() -> N
         assert [answer[0] for answer in await asyncio.gather(*first)] == [200] * 4
 
 
-async def test_over_grpc_the_details_say_when_to_come_back() -> None:
+async def test_over_grpc_the_details_say_when_to_try_again() -> None:
     async with (
         faking(max_batch_size=1) as fake,
         aiohttp.ClientSession(fake.url) as session,
@@ -125,7 +125,7 @@ async def test_a_deadline_of_a_photo_and_one_of_the_call_are_both_kept() -> None
         assert fake.engine.batches == []
 
 
-async def test_a_promise_that_was_given_is_kept() -> None:
+async def test_a_photo_that_was_admitted_is_not_made_late_by_another() -> None:
     """A photo with an earlier deadline is refused when going first would make another one late."""
     async with faking(max_batch_size=1) as fake, aiohttp.ClientSession(fake.url) as session:
         slow(fake, infer_ms=450)

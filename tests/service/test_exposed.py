@@ -1,4 +1,4 @@
-"""What a stranger may try on an open port to keep others out: bounded, counted, and survived."""
+"""What an unknown sender may try on an open port: bounded, counted, and survived."""
 
 import asyncio
 import gzip
@@ -16,7 +16,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from protos import oip_pb2_grpc
-from server.api.oip.control import RepositoryControl
 from tests.fakes import faking, flat
 from tests.uploads import uploading
 
@@ -73,7 +72,7 @@ async def test_idle_streams_leave_calls_for_others(protocol: str) -> None:
         for _ in range(2):
             call = method()
             stack.callback(call.cancel)
-        while fake.service._streams.count < 2:
+        while fake.service.gate._streams < 2:
             await asyncio.sleep(0.005)
         refused = method()
         assert await refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -86,15 +85,12 @@ async def test_idle_streams_leave_calls_for_others(protocol: str) -> None:
 @pytest.mark.parametrize(
     "header", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}]
 )
-async def test_a_page_in_a_browser_here_is_not_this_machine(
-    header: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It needs no leave to send such a POST."""
-    init = RepositoryControl.__init__
-    monkeypatch.setattr(
-        RepositoryControl, "__init__", lambda self, everyone, _: init(self, everyone, "local")
-    )
-    async with faking() as fake, aiohttp.ClientSession(fake.url) as session:
+async def test_a_page_in_a_browser_here_is_not_this_machine(header: dict[str, str]) -> None:
+    """A browser sends such a POST for any page, without asking the server first."""
+    async with (
+        faking(repository_control="local") as fake,
+        aiohttp.ClientSession(fake.url) as session,
+    ):
         path = "/v2/repository/models/tiny/unload"
         async with session.post(path, headers=header) as response:
             assert response.status == 403
@@ -111,9 +107,9 @@ async def test_a_page_in_a_browser_here_is_not_this_machine(
         (b"GET /livez HTTP/1.1\r\nhost: a\r\nexpect: nonsense\r\n\r\n", b"417"),
     ],
 )
-async def test_nobody_is_told_which_versions_run_here(sent: bytes, status: bytes) -> None:
+async def test_the_versions_of_the_libraries_are_not_told(sent: bytes, status: bytes) -> None:
     async with faking() as fake, asyncio.timeout(10):
-        reader, writer = await asyncio.open_connection("127.0.0.1", fake.http.http_port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", fake.server.http.port)
         writer.write(sent)
         head = await reader.readuntil(b"\r\n\r\n")
         writer.close()
@@ -149,7 +145,7 @@ async def test_what_a_form_says_of_its_parts_is_not_copied_into_the_log() -> Non
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     with warnings.catch_warnings(record=True) as caught:
         warnings.resetwarnings()
-        importlib.reload(sys.modules["server.api.form"])
+        importlib.reload(sys.modules["server.api.requests"])
         async with (
             faking() as fake,
             aiohttp.ClientSession(fake.url) as session,

@@ -12,7 +12,7 @@ from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from tests.fakes import Fake, faking, flat
 
-SECRET = "a secret of the plane"
+SECRET = "a secret of the service"
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def test_an_engine_that_keeps_failing_is_not_ready_until_it_succeeds(
         assert await readiness(session) == (503 if failures == 3 else 200)
         assert fake.count("alexnet_ready") == (failures < 3)
     fake.engine.fail = False
-    assert (await post(session))[0] == 200, "not ready is advice: who comes is served"
+    assert (await post(session))[0] == 200, "not ready is advice: a request that comes is served"
     assert await readiness(session) == 200
 
 
@@ -86,7 +86,9 @@ def broken(*_: object) -> None:
     raise LookupError(SECRET)
 
 
-@pytest.mark.parametrize("place", ["server.service.top_k", "server.scheduler.decoder.preprocess"])
+@pytest.mark.parametrize(
+    "place", ["server.api.messages.top_k", "server.scheduler.decoder.preprocess"]
+)
 async def test_a_bug_is_an_internal_error_with_its_traceback_in_the_log(
     fake: Fake,
     session: aiohttp.ClientSession,
@@ -114,7 +116,7 @@ async def test_a_bug_in_another_handler_is_answered_in_the_same_words(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.api.classify_http.model", broken)
+    monkeypatch.setattr("server.api.classify_http.version", broken)
     async with session.get("/v1/models") as response:
         assert response.status == 500
         assert (await response.json())["error"]["message"] == "internal error"
@@ -124,7 +126,7 @@ async def test_a_bug_in_another_handler_is_answered_in_the_same_words(
 async def test_bytes_that_are_no_message_are_the_senders_fault(
     fake: Fake, channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error for the sender, but no traceback: anybody could fill the log with them."""
+    """An error for the sender, but no traceback: the log would be full of them."""
     call: Any = channel.unary_unary("/alexnet.v1.Classifier/Classify")
     with pytest.raises(grpc.aio.AioRpcError, match=r"no alexnet\.v1\.ClassifyRequest"):
         await call(b"\xff\xff\xff")

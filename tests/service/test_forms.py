@@ -1,4 +1,4 @@
-"""Many photos in one upload: they go through the same door as all others."""
+"""Many photos in one upload: one request with one place, whose photos each have an end."""
 
 import asyncio
 from typing import Any
@@ -6,15 +6,22 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.fakes import faking, flat
+from tests.fakes import Fake, faking, flat
 from tests.uploads import uploading
 
 MULTIPART = "multipart/form-data; boundary=x"
 
 
-def form(*values: int) -> bytes:
+def form(*photos: int | bytes) -> bytes:
+    """Of shades, or of what else is sent for a photo."""
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="%d.png"\r\n\r\n%s\r\n'
-    return b"".join(head % (value, flat(value)) for value in values) + b"--x--\r\n"
+    files = [flat(photo) if isinstance(photo, int) else photo for photo in photos]
+    return b"".join(head % each for each in enumerate(files)) + b"--x--\r\n"
+
+
+def under_way(fake: Fake) -> float:
+    """Photos that wait, or that the engine holds."""
+    return fake.count("alexnet_queue_photos") + sum(map(len, fake.engine.batches))
 
 
 def found(files: list[dict[str, Any]]) -> list[tuple[int, int]]:
@@ -40,25 +47,55 @@ async def test_a_form_that_is_uploaded_while_its_version_is_exchanged_is_answere
         await asyncio.wait_for(closing, 5)
 
 
-async def test_a_form_of_more_photos_than_there_are_places_is_answered() -> None:
+async def test_a_form_of_more_photos_than_there_are_places_takes_one_and_leaves_room() -> None:
+    """Its photos are under way a few at a time."""
     async with (
         faking(max_batch_size=32, max_queue_size=16) as fake,
         uploading(fake.url, form(*[50] * 30), MULTIPART) as upload,
     ):
         fake.engine.gate.clear()
         await upload.send()
-        await fake.until_in_flight(1 + fake.service.share)  # the form, and its photos
+        assert await asyncio.to_thread(fake.engine.started.wait, 5)
+        async with asyncio.timeout(5):
+            while under_way(fake) != fake.service.share:
+                await asyncio.sleep(0.005)
+        assert fake.count("alexnet_requests_in_flight") == 1
         async with aiohttp.ClientSession(fake.url) as session:
             other = asyncio.create_task(session.post("/v1/classify", data=flat(225)))
-            await fake.until_in_flight(2 + fake.service.share)  # there is room for others
+            await fake.until_in_flight(2)
             fake.engine.gate.set()
             assert (await other).status == 200
         assert found((await upload.reply()).json["files"]) == [(200, 2)] * 30
         assert fake.count("alexnet_requests_total", outcome="overloaded") == 0
 
 
-async def test_photos_that_waited_for_a_place_have_the_forms_clock() -> None:
-    """What comes after the form's deadline expires, and says so."""
+async def test_a_form_is_counted_as_one_request_and_each_of_its_photos_as_a_photo() -> None:
+    bad = b"no photo"
+    async with faking() as fake:
+        for body, statuses in ((form(bad, 50, 75), [415, 200, 200]), (form(bad, bad), [415, 415])):
+            async with uploading(fake.url, body, MULTIPART) as upload:
+                await upload.send()
+                files = (await upload.reply()).json["files"]
+            assert [file["status"] for file in files] == statuses
+        await fake.until_in_flight(0)
+        requests = {
+            outcome: fake.count("alexnet_requests_total", face="rest", outcome=outcome, version="1")
+            for outcome in ("ok", "unsupported_format")
+        }
+        photos = {
+            outcome: fake.count("alexnet_photos_total", outcome=outcome, version="1")
+            for outcome in ("ok", "unsupported_format")
+        }
+        assert requests == {"ok": 1, "unsupported_format": 1}
+        assert photos == {"ok": 2, "unsupported_format": 3}
+        assert fake.count("alexnet_requests_total") == 2
+        assert fake.count("nv_inference_request_success", model="tiny") == 1
+        assert fake.count("nv_inference_request_failure", model="tiny", reason="OTHER") == 1
+        assert fake.count("nv_inference_count", model="tiny") == 2
+
+
+async def test_photos_that_wait_for_their_turn_have_the_forms_clock() -> None:
+    """A photo whose turn comes after the form's deadline expires, and says so."""
     timeout = {"X_Request_Timeout_Ms": "400"}
     async with (
         faking(max_batch_size=1, max_queue_size=2) as fake,
@@ -72,6 +109,9 @@ async def test_photos_that_waited_for_a_place_have_the_forms_clock() -> None:
         assert {file["error"]["code"] for file in files} == {"expired"}
         assert "form's deadline" in files[-1]["error"]["message"]
         assert "after 4" in files[0]["error"]["message"]  # hundred milliseconds and a few
+        await fake.until_in_flight(0)
+        assert fake.count("alexnet_photos_total", outcome="expired") == 3
+        assert fake.count("alexnet_requests_total", outcome="expired") == 1
 
 
 async def test_the_time_of_a_photo_is_that_of_its_form() -> None:
@@ -80,10 +120,11 @@ async def test_the_time_of_a_photo_is_that_of_its_form() -> None:
         uploading(fake.url, form(50, 75), MULTIPART) as upload,
     ):
         await upload.send(stop=-20)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # a slow sender
         await upload.send(start=-20)
-        files = (await upload.reply()).json["files"]
-        assert all(file["timing_ms"]["total"] > 50 for file in files)
+        times = [file["timing_ms"] for file in (await upload.reply()).json["files"]]
+        assert all(each["upload"] >= 50 for each in times)
+        assert all(each["total"] > each["upload"] + each["queue"] for each in times)
 
 
 async def test_a_form_of_two_photos_finds_the_only_place_there_is() -> None:
