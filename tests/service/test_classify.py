@@ -120,7 +120,7 @@ def test_what_can_be_neither_read_nor_written_is_one_sentence(
     assert (done.stdout, done.returncode) == ("", 1)
 
 
-def test_who_wants_no_complaints_may_close_stderr(fake: FakeServer, cat: Path) -> None:
+def test_stderr_may_be_closed(fake: FakeServer, cat: Path) -> None:
     asked = command(CLASSIFY, *[cat] * 30, "--server", fake.address)
     done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *asked], stdout=subprocess.PIPE)
     assert (done.stdout.count(b"tabby cat"), done.returncode) == (30, 0)
@@ -189,7 +189,7 @@ def test_ctrl_c_ends_quietly(fake: FakeServer, cat: Path) -> None:
     assert process.returncode == 130
 
 
-def test_ctrl_c_ends_who_waits_for_a_pipe(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_wait_for_a_pipe(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     process = subprocess.Popen(

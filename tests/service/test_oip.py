@@ -54,15 +54,12 @@ async def test_photos_of_requests_share_batches_and_are_counted_apart(face: str)
         fake.engine.gate.set()
         assert await pair == [0, 4]
         assert await single == [8]
-        statistics = fake.pipeline.statistics
-        async with asyncio.timeout(5):  # the engine's thread counts a run after it has answered
-            while statistics["tiny"].executions < 2:
-                await asyncio.sleep(0.005)
+        await fake.until_in_flight(0)
     assert sorted(fake.engine.batches[1]) == SHADES
-    counted = statistics["tiny"]
+    counted = fake.server.metrics.counts["tiny", "1"]
     assert (counted.photos, counted.success.count, counted.executions) == (4, 3, 2)
     assert {size: runs.count for size, runs in counted.batches.items()} == {1: 1, 3: 1}
-    assert statistics["tiny_pixels"].executions == 0
+    assert fake.server.metrics.counts["tiny_pixels", "1"].executions == 0
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -73,7 +70,7 @@ async def test_one_bad_photo_fails_its_own_request_only_and_is_named(face: str) 
         with pytest.raises(Refused, match="photo 1: ") as caught:
             await bad
         assert caught.value.status in ("415", "INVALID_ARGUMENT")
-        assert fake.pipeline.statistics["tiny"].fail.count == 1
+        assert fake.server.metrics.counts["tiny", "1"].fail.count == 1
 
 
 @pytest.mark.parametrize(("face", "status"), [("rest", "504"), ("grpc", "DEADLINE_EXCEEDED")])
@@ -111,7 +108,7 @@ async def test_over_rest_headers_say_the_same_as_parameters() -> None:
 async def test_a_timeout_may_be_longer_than_the_servers(
     face: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over REST it stands in the body: who would miss the server's own must be read first."""
+    """Over REST it stands in the body, which is read before the server's own could refuse it."""
     async with faking(request_timeout_s=0.5) as fake:
         costs = fake.pipeline.costs
         monkeypatch.setattr(costs, "infer_s", lambda n: 2.0)
@@ -128,7 +125,7 @@ async def test_what_is_wrong_with_the_schedule_is_counted(face: str, label: str)
             await ask(face, fake, [flat(0)], timeout=-1)
         wrong = fake.count("alexnet_requests_total", face=label, outcome="invalid_argument")
         assert wrong == 1
-        assert fake.pipeline.statistics["tiny"].fail.count == 1
+        assert fake.server.metrics.counts["tiny", "1"].fail.count == 1
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -162,7 +159,7 @@ async def test_an_engine_that_fails_tells_no_secret(face: str, status: str) -> N
 
 
 @pytest.mark.parametrize("face", FACES)
-async def test_who_hangs_up_leaves_the_queue_with_all_photos(face: str) -> None:
+async def test_a_request_whose_caller_hangs_up_leaves_the_queue_with_all_photos(face: str) -> None:
     async with busy() as fake:
         asked = asyncio.create_task(ask(face, fake, [flat(0)] * 3))
         await until_queued(fake, 3)

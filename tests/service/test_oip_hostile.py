@@ -1,4 +1,4 @@
-"""Requests in the Open Inference Protocol that nobody means well with."""
+"""Requests in the Open Inference Protocol that are made to do harm."""
 
 import asyncio
 import gzip
@@ -250,11 +250,11 @@ async def test_a_body_that_the_repository_does_not_want_is_not_read(
         assert response.status == 403
 
 
-@pytest.mark.parametrize("who", ["load", "unload", "index"])
-async def test_the_repository_is_closed_to_everybody(
-    session: aiohttp.ClientSession, who: str
+@pytest.mark.parametrize("action", ["load", "unload", "index"])
+async def test_the_repository_is_closed_unless_the_operator_opens_it(
+    session: aiohttp.ClientSession, action: str
 ) -> None:
-    path = "/v2/repository/index" if who == "index" else f"/v2/repository/models/tiny/{who}"
+    path = "/v2/repository/index" if action == "index" else f"/v2/repository/models/tiny/{action}"
     async with session.post(path) as response:
         assert response.status == 403
         assert "repository control is off" in (await response.json())["error"]

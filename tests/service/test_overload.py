@@ -155,7 +155,7 @@ async def test_an_upload_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(
         assert fake.engine.batches == [[75], [75]]
 
 
-async def test_a_stopping_server_admits_nobody_and_answers_who_was_admitted() -> None:
+async def test_a_stopping_server_admits_nothing_and_answers_what_was_admitted() -> None:
     async with full(2) as fake:
         drained = asyncio.create_task(fake.service.drain(5))
         while fake.service.state is not State.STOPPING:

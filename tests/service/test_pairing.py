@@ -107,7 +107,7 @@ async def test_every_answer_belongs_to_its_photo_and_every_request_is_counted_on
                 if sample.name == "alexnet_requests_total":
                     outcomes[sample.labels["outcome"]] += int(sample.value)
         assert outcomes.keys() <= FAIR | {"ok"}
-        # Who was cancelled may never have arrived, or may have been answered already.
+        # What was cancelled may never have arrived, or may have been answered already.
         assert kinds["ok"] + 1 <= outcomes["ok"]
         assert outcomes.total() <= REQUESTS + 1
         assert outcomes.total() >= REQUESTS + 1 - kinds["cancelled"] - kinds["expired"]
@@ -117,6 +117,8 @@ async def test_every_answer_belongs_to_its_photo_and_every_request_is_counted_on
             for reason in ("expired", "would_miss_deadline", "cancelled")
         )
         assert in_batches + dropped <= outcomes.total() - outcomes["overloaded"]
+        photos = fake.count("alexnet_photos_total", outcome="ok")
+        assert outcomes["ok"] <= photos <= outcomes["ok"] + outcomes["cancelled"]
         assert (
             fake.count("nv_inference_request_success", model="tiny", version="1")
             == (outcomes["ok"])

@@ -1,4 +1,4 @@
-"""The life of a real server process: it starts or says why not, and leaves nobody unanswered."""
+"""The life of a real server process: it starts or says why not, and answers what it accepted."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ def leaving(starter: str, request: pytest.FixtureRequest) -> Iterator[ServerProc
 
 
 @pytest.mark.parametrize("leaving", [("--drain-delay-s", "0")], indirect=True)
-async def test_sigterm_answers_everybody_who_was_admitted(leaving: ServerProcess) -> None:
+async def test_sigterm_answers_everything_that_was_admitted(leaving: ServerProcess) -> None:
     async with AsyncExitStack() as stack:
         uploads = await half_sent(stack, leaving, 8)
         leaving.process.terminate()
@@ -196,7 +196,7 @@ def test_a_file_that_is_no_bundle_is_one_sentence(tmp_path: Path) -> None:
 
 
 def waited_s() -> float:
-    """Seconds, since the machine's start, in which somebody who could run got no CPU."""
+    """Seconds, since the machine's start, in which a thread that could run got no CPU."""
     pressure = Path("/proc/pressure/cpu")
     text = pressure.read_text() if pressure.exists() else "some total=0"
     return int(re.findall(r"some .*total=(\d+)|$", text)[0] or 0) / 1e6

@@ -108,7 +108,7 @@ async def test_a_sender_that_is_too_fast_is_stopped_and_memory_is_bounded() -> N
         while stuck != sent:  # until flow control holds the sender
             stuck = sent
             await asyncio.sleep(0.2)
-        assert stuck < 100, "200 photos went into a server that answers nobody"
+        assert stuck < 100, "200 photos went into a server that answers none"
         assert fake.count("alexnet_requests_in_flight") == window
         assert fake.count("alexnet_photo_bytes") < window * 2 * size
         fake.engine.gate.set()
@@ -120,7 +120,7 @@ async def test_a_sender_that_is_too_fast_is_stopped_and_memory_is_bounded() -> N
         await sending
 
 
-async def test_who_does_not_read_his_answers_is_not_read_from_either() -> None:
+async def test_a_stream_whose_answers_are_not_read_is_not_read_from_either() -> None:
     """Without the network in between, which holds some answers too."""
     async with faking(max_batch_size=2) as fake:
         sent = 0
@@ -137,13 +137,12 @@ async def test_who_does_not_read_his_answers_is_not_read_from_either() -> None:
         async with asyncio.timeout(5):
             while fake.count("alexnet_requests_total", outcome="ok") < fake.service.stream_window:
                 await asyncio.sleep(0.005)
-        for _ in range(20):  # others are answered: he would be read from meanwhile
-            with fake.service.admit("test") as admission:
-                await fake.service.classify(flat(0), admission)
-        assert (
-            fake.count("alexnet_requests_total", face="grpc-stream") == fake.service.stream_window
-        )
-        assert sent == fake.service.stream_window + 1
+        window = fake.service.stream_window
+        for _ in range(20):  # others are answered: the stream could be read from meanwhile
+            with fake.service.admit("test") as admitted:
+                await fake.service.classify(admitted, flat(0))
+        assert fake.count("alexnet_requests_total", face="grpc-stream") == window
+        assert sent == window + 1
         found += [answer async for answer in stream]
         assert sorted(int(answer.request_id) for answer in found) == [*range(0, 250, 5)]
 
@@ -165,7 +164,7 @@ async def test_a_stream_leaves_half_of_the_places_to_others(places: int) -> None
         assert len(found) == 100
 
 
-async def test_who_hangs_up_leaves_the_queue() -> None:
+async def test_a_stream_that_is_cancelled_leaves_the_queue() -> None:
     async with faking(max_batch_size=1) as fake:
         async with streaming(fake) as call:
             fake.engine.gate.clear()

@@ -53,7 +53,7 @@ async def ask(session: aiohttp.ClientSession, query: str = "") -> tuple[int, dic
         return response.status, await response.json()
 
 
-async def test_versions_are_exchanged_under_load_and_nobody_notices(versions: Path) -> None:
+async def test_versions_are_exchanged_under_load_and_no_request_notices(versions: Path) -> None:
     with serving(versions) as server:
         async with aiohttp.ClientSession(server.http) as session:
             seen: list[str] = []

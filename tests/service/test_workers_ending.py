@@ -1,4 +1,4 @@
-"""One of several processes ends, or all: nobody who was with another loses anything."""
+"""One of several processes ends, or all: what is with another loses nothing."""
 
 import asyncio
 import json
@@ -154,7 +154,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_connections_along(
     assert lines["", "worker 0 is ready again"] == 1
 
 
-async def test_sigterm_answers_everybody_whom_any_worker_admitted(leaving: ServerProcess) -> None:
+async def test_sigterm_answers_everything_that_any_worker_admitted(leaving: ServerProcess) -> None:
     crew = workers(leaving)
     async with AsyncExitStack() as stack:
         uploads = await half_sent(stack, leaving, CONNECTIONS)

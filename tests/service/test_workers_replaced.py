@@ -14,7 +14,7 @@ import pytest
 from alexnet.bundle import Bundle
 from server.config import Config
 from server.workers import ports, supervisor
-from server.workers.peers import gathered
+from server.workers.peers import gather
 from tests.paths import STARTER
 from tests.processes import ServerProcess, start_server
 from tests.workers import (
@@ -89,7 +89,7 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
             (victim,) = (each for each in workers_of(os.getpid()) if each.number == 1)
             os.kill(victim.pid, signal.SIGSTOP)
             async with asyncio.timeout(40):
-                while not ended or len(await gathered(tmp_path, "/livez")) < 2:
+                while not ended or len(await gather(tmp_path, "/livez")) < 2:
                     await asyncio.sleep(0.1)
             assert ended == [1]
             assert victim.pid not in {each.pid for each in workers_of(os.getpid())}
