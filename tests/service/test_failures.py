@@ -1,4 +1,4 @@
-"""Faults of our own: a clear answer without secrets, the traceback in the log, and back to work."""
+"""What goes wrong is answered clearly, without secrets: the traceback is in the log, and it goes on."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -7,10 +7,13 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
+from google.rpc import status_pb2
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
+from server.errors import ERRORS, EngineFailure, Overloaded, ServeError, WouldMiss
 from tests.fakes import Fake, faking, flat
+from tests.service.oip_asking import Refused, ask
 
 SECRET = "a secret of the service"
 
@@ -121,6 +124,44 @@ async def test_a_bug_in_another_handler_is_answered_in_the_same_words(
         assert response.status == 500
         assert (await response.json())["error"]["message"] == "internal error"
     assert f"LookupError: {SECRET}" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: str(kind.reason))
+async def test_every_error_is_answered_in_each_protocol_as_the_table_says(
+    fake: Fake,
+    session: aiohttp.ClientSession,
+    channel: grpc.aio.Channel,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[ServeError],
+) -> None:
+    error = kind() if kind is EngineFailure else kind("what is wrong")
+    later = kind in (Overloaded, WouldMiss)  # the others say nothing of another try
+    error.retry_after_s = 2.0 if later else None
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(fake.service, "classify", refuse)
+    status, body = await post(session)
+    retry = {"retry_after_ms": 2000} if later else {}
+    expected = {"code": kind.reason, "message": str(error), **retry}
+    assert (status, body["error"]) == (kind.http, expected)
+    answer = await call_fails(channel)
+    assert (answer.code(), answer.details()) == (grpc.StatusCode[kind.grpc], str(error))
+    trailers = dict(answer.trailing_metadata() or ())
+    assert trailers["alexnet-reason"] == kind.reason
+    assert trailers.get("grpc-retry-pushback-ms") == ("2000" if later else None)
+    details = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    assert details.code == answer.code().value[0]
+    for face, expected_status in (("rest", str(kind.http)), ("grpc", kind.grpc)):
+        with pytest.raises(Refused) as caught:
+            await ask(face, fake, [flat(75)])
+        assert (caught.value.status, caught.value.retry) == (expected_status, later)
+        assert str(error) in caught.value.message
+    for face in ("rest", "grpc", "oip-rest", "oip-grpc"):
+        assert fake.count("alexnet_requests_total", face=face, outcome=kind.reason) == 1
+    failed = fake.count("nv_inference_request_failure", model="tiny", reason=kind.triton)
+    assert failed == 4
 
 
 async def test_bytes_that_are_no_message_are_the_senders_fault(

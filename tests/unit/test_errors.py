@@ -1,65 +1,70 @@
-"""Every error has a reason of its own and an answer in both protocols and in the documentation."""
+"""Every error has a reason of its own; server/errors.py is the one table of what each is answered
+with, which both protocols and the documentation follow."""
 
 import json
-from collections.abc import Iterator
+import re
 
-import grpc
-import pytest
-from server.api.status import CODES
-
-from server.api.messages import STATUS, failure, status_of
-from server.errors import EngineFailure, Overloaded, ServeError
+from server.api.messages import failure
+from server.errors import ERRORS, Cancelled, EngineFailure, Expired, Overloaded, ServeError
 from tests.paths import ROOT
 
-
-def subclasses(kind: type[ServeError]) -> Iterator[type[ServeError]]:
-    for child in kind.__subclasses__():
-        yield child
-        yield from subclasses(child)
-
-
-ERRORS = list(subclasses(ServeError))
-REASONS = {error.reason for error in ERRORS}
-
-
-def test_the_reasons_are_frozen_and_each_belongs_to_one_error() -> None:
-    assert len(ERRORS) == len(REASONS)
-    assert {
-        "invalid_argument", "invalid_image", "unsupported_format", "too_large", "not_found",
-        "expired", "would_miss_deadline", "overloaded", "disabled", "not_ready", "engine",
-    } == REASONS  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: str(kind.reason))
-def test_every_error_has_an_http_status_and_a_grpc_code(kind: type[ServeError]) -> None:
-    assert 400 <= STATUS[kind.reason] <= 599
-    assert CODES[kind.reason] is not grpc.StatusCode.OK
+# What callers and dashboards rely on: reason -> HTTP, gRPC, Triton's reason.
+TABLE = {
+    "invalid_argument": (400, "INVALID_ARGUMENT", "OTHER"),
+    "invalid_image": (400, "INVALID_ARGUMENT", "OTHER"),
+    "disabled": (403, "PERMISSION_DENIED", "OTHER"),
+    "not_found": (404, "NOT_FOUND", "OTHER"),
+    "too_large": (413, "INVALID_ARGUMENT", "OTHER"),
+    "unsupported_format": (415, "INVALID_ARGUMENT", "OTHER"),
+    "overloaded": (429, "RESOURCE_EXHAUSTED", "REJECTED"),
+    "internal": (500, "INTERNAL", "OTHER"),
+    "engine": (500, "INTERNAL", "BACKEND"),
+    "not_ready": (503, "UNAVAILABLE", "OTHER"),
+    "expired": (504, "DEADLINE_EXCEEDED", "REJECTED"),
+    "would_miss_deadline": (504, "DEADLINE_EXCEEDED", "REJECTED"),
+}
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
-def test_the_tables_know_no_other_reason() -> None:
-    assert STATUS.keys() == REASONS | {"internal"}
-    assert CODES.keys() == REASONS | {"internal"}
+def test_the_table_is_frozen_and_each_reason_belongs_to_one_error() -> None:
+    table = {kind.reason: (kind.http, kind.grpc, kind.triton) for kind in ERRORS}
+    assert table == TABLE
+    assert len(ERRORS) == len(table)
+
+
+def test_every_error_is_in_the_table_but_the_one_that_has_no_caller() -> None:
+    kinds, found = [ServeError], set()
+    while kinds:
+        found.add(kinds[-1])
+        kinds += kinds.pop().__subclasses__()
+    assert found == {*ERRORS, Cancelled}
+    assert (Cancelled.reason, Cancelled.triton) == ("cancelled", "CANCELED")
 
 
 def test_only_what_is_our_fault_or_a_matter_of_time_is_a_5xx() -> None:
-    servers = {reason for reason, status in STATUS.items() if status >= 500}
+    servers = {kind.reason for kind in ERRORS if kind.http >= 500}
     assert servers == {"internal", "engine", "not_ready", "expired", "would_miss_deadline"}
-    internal = {reason for reason, code in CODES.items() if code is grpc.StatusCode.INTERNAL}
+    internal = {kind.reason for kind in ERRORS if kind.grpc == "INTERNAL"}
     assert internal == {"engine", "internal"}
 
 
-def test_the_documentation_lists_exactly_these_reasons_and_statuses() -> None:
+def test_the_page_on_operations_lists_exactly_these_reasons_and_statuses() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| ([A-Z_]+) \|", OPERATIONS, re.MULTILINE)
+    assert sorted(rows) == sorted((kind.reason, str(kind.http), kind.grpc) for kind in ERRORS)
+
+
+def test_the_documentation_of_rest_lists_exactly_these_reasons_and_statuses() -> None:
     document = json.loads((ROOT / "server" / "api" / "web" / "openapi.json").read_text())
     error = document["components"]["schemas"]["Error"]["properties"]["error"]
-    assert sorted(error["properties"]["code"]["enum"]) == sorted(REASONS | {"internal"})
+    assert sorted(error["properties"]["code"]["enum"]) == sorted(TABLE)
+    disabled, _, _ = TABLE["disabled"]  # classifying cannot be switched off
     for verb in ("post", "put"):
         statuses = {int(s) for s in document["paths"]["/v1/classify"][verb]["responses"]}
-        assert statuses == {200, *STATUS.values()} - {STATUS["disabled"]}
+        assert statuses == {200, *(kind.http for kind in ERRORS)} - {disabled}
 
 
 def test_the_json_of_an_error() -> None:
     error = Overloaded("all places are taken", retry_after_s=2.0)
-    assert status_of(error) == 429
     assert failure(error, "trace-42") == {
         "error": {
             "code": "overloaded",
@@ -68,7 +73,10 @@ def test_the_json_of_an_error() -> None:
         },
         "request_id": "trace-42",
     }
+    without = failure(Expired("too late"), "trace-42")
+    assert without["error"] == {"code": "expired", "message": "too late"}
 
 
 def test_what_the_engine_said_is_not_for_the_caller() -> None:
     assert str(EngineFailure()) == "internal error: the engine failed on this batch"
+    assert str(ServeError()) == "internal error"

@@ -8,6 +8,7 @@ from server.api.parsing import MAX_FIELDS, check_fields
 
 from protos import classifier_pb2 as pb
 from protos import oip_pb2
+from server.api.calls import MAX_FIELDS, check_fields
 
 
 def infer(images: int = 1) -> oip_pb2.ModelInferRequest:
