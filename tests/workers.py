@@ -9,7 +9,6 @@ from typing import Any
 
 import aiohttp
 import grpc
-from prometheus_client.parser import text_string_to_metric_families as read
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
@@ -56,12 +55,6 @@ async def metrics(of: ServerProcess | Worker, path: str = "/metrics") -> str:
     ):
         assert response.status == 200
         return await response.text()
-
-
-def total(text: str, name: str, **labels: str) -> float:
-    """Of the samples that have these labels, and maybe more."""
-    samples = [sample for family in read(text) for sample in family.samples]
-    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
 
 async def classify(url: str, photos: int = 1) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from alexnet.bundle import Bundle, sha256
 from alexnet.golden import Golden
 from protos import oip_pb2, oip_pb2_grpc
 from tests.processes import FREE_PORTS, ServerProcess, refused, start_server, stop_server
+from tests.scrapes import total
 from tests.workers import (
     CONNECTIONS,
     WORKERS,
@@ -26,7 +27,6 @@ from tests.workers import (
     over_rest,
     served,
     tell,
-    total,
     workers,
 )
 

@@ -16,8 +16,9 @@ import aiohttp
 import pytest
 
 from tests.processes import ServerProcess, ended, half_sent, refused, start_server
+from tests.scrapes import total
 from tests.workers import CONNECTIONS as NEW_CONNECTIONS
-from tests.workers import PHOTO, WORKERS, Worker, metrics, over_rest, total, workers
+from tests.workers import PHOTO, WORKERS, Worker, metrics, over_rest, workers
 
 CONNECTIONS = 16
 

@@ -17,13 +17,13 @@ from server.workers import ports, supervisor
 from server.workers.peers import gather
 from tests.paths import STARTER
 from tests.processes import ServerProcess, start_server
+from tests.scrapes import total
 from tests.workers import (
     WORKERS,
     Worker,
     metrics,
     served,
     tell,
-    total,
     workers,
     workers_of,
 )
