@@ -5,16 +5,19 @@ from collections.abc import Callable, Iterable
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import Metric
-from prometheus_client.exposition import choose_encoder, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as read
 
 from gpu.nvml import READINGS
 from server.app import registry
+from server.errors import Overloaded
 from server.telemetry.counts import Timing
-from server.telemetry.metrics import Metrics
-from server.workers.totals import GPU, HIGHEST, PENDING, Totals
+from server.telemetry.gpus import READINGS
+from server.telemetry.metrics import Metrics, expose
+from server.workers.totals import GPU, HIGHEST, Totals
+from tests import scrapes
 
+PENDING = "nv_inference_pending_request_count"
 MODEL = {"model": "tiny", "version": "1"}
 STAGE = {"stage": "infer", "version": "1"}
 # Of everything else that is no counter, two workers have as much as both.
@@ -31,18 +34,40 @@ SAME_IN_EACH = (
 )
 
 
+def timing(infer_s: float) -> Timing:
+    return Timing(
+        upload=0.001,
+        decode_queue=0.0005,
+        decode=0.004,
+        batch_queue=0.0005,
+        infer=infer_s,
+        total=0.021,
+        batch_size=1,
+    )
+
+
 def worker(requests: int, infer_s: float = 0.015, in_flight: int = 0, queued: int = 0) -> Metrics:
     """What a worker counts that has answered so many requests of one photo."""
     metrics = Metrics(CollectorRegistry())
-    metrics.serving(("tiny", "1", "build", "int8", "fake"), {"infer": lambda: 1.5})
-    metrics.watch(lambda: True, lambda: in_flight, lambda: 1000, {"decode": lambda: queued})
-    statistics = metrics.statistics("tiny", "1")
-    statistics.pending = in_flight
-    timing = Timing(decode=0.004, queue=0.001, infer=infer_s, total=0.021, batch_size=1)
-    for _ in range(requests):
-        metrics.answered("rest", "1", [timing])
-        statistics.answered([timing], 0.025)
+    drift = dict.fromkeys(("decode", "infer", "pace"), lambda: 1.5)
+    info = ("tiny", "1", "build", "int8", "fake")
+    metrics.serving(info, drift, {"tiny": lambda: queued})
+    metrics.watch(
+        lambda: True,
+        lambda: in_flight,
+        lambda: 1000,
+        {"decode": lambda: queued},
+        {"requests": 128},
+    )
+    answer(metrics, requests, infer_s)
     return metrics
+
+
+def answer(metrics: Metrics, requests: int, infer_s: float = 0.015, version: str = "1") -> None:
+    photo = timing(infer_s)
+    for _ in range(requests):
+        metrics.photo_answered(version, photo)
+        metrics.request_answered("rest", "tiny", version, [photo], 0.025)
 
 
 def text(metrics: Metrics) -> str:
@@ -95,6 +120,7 @@ def test_plain_gauges_add_up() -> None:
     totals = told(worker(0, in_flight=3, queued=2), worker(0, in_flight=4, queued=5))
     assert value(totals, "alexnet_requests_in_flight") == 7
     assert value(totals, "alexnet_photo_bytes") == 2000
+    assert value(totals, "alexnet_limit", limit="requests") == 256
     assert value(totals, "alexnet_queue_photos", stage="decode") == 7
     assert value(totals, PENDING, **MODEL) == 7
 
@@ -113,17 +139,18 @@ def test_what_is_the_same_in_every_worker_is_told_once(
 
 
 def test_the_metrics_with_a_rule_of_their_own_are_ones_that_a_server_has() -> None:
-    exposed = {metric.name for metric in read(text(Metrics(registry())))}
+    exposed = {metric.name for metric in scrapes.families(text(Metrics(registry())))}
     on_gpus = {name for name, _, _ in READINGS}
-    assert exposed | on_gpus >= HIGHEST | {PENDING}
+    assert exposed | on_gpus >= HIGHEST
     assert all(name in HIGHEST or name.startswith(GPU) for name in on_gpus)
 
 
 def test_what_only_one_worker_has_is_told_too() -> None:
     first, second = worker(1), worker(1)
-    first.failed("grpc", "overloaded", "1")
-    second.answered("rest", "2", [Timing(0.004, 0.001, 0.015, 0.021, 1)])
-    second.dropped.labels("expired").inc(4)
+    first.request_failed("grpc", Overloaded("full"), "tiny", "1", 0.001)
+    answer(second, 1, version="2")
+    for _ in range(4):
+        second.photo_failed("1", "expired", waited=True)
     totals = told(first, second)
     refused = {"face": "grpc", "outcome": "overloaded", "version": "1"}
     assert value(totals, "alexnet_requests_total", **refused) == 1
@@ -144,7 +171,7 @@ def test_a_worker_that_ended_keeps_what_it_counted_and_nothing_else() -> None:
     assert value(totals, "alexnet_requests_in_flight") == 4
     assert value(totals, "alexnet_photo_bytes") == 1000
     assert value(totals, "alexnet_queue_photos", stage="decode") == 5
-    assert value(totals, PENDING, **MODEL) == 4
+    assert value(totals, PENDING, **MODEL) == 5
     totals.ended(1)
     assert answered(totals) == 5
     assert value(totals, "nv_inference_request_success", **MODEL) == 5
@@ -193,25 +220,29 @@ def test_a_scrape_that_comes_late_does_not_take_counts_back() -> None:
 
 @pytest.mark.parametrize(
     ("accept", "parse"),
-    [("text/plain", read), ("application/openmetrics-text; version=1.0.0", read_openmetrics)],
+    [
+        ("text/plain", scrapes.families),
+        ("application/openmetrics-text; version=1.0.0", read_openmetrics),
+    ],
     ids=["prometheus", "openmetrics"],
 )
 def test_the_sums_can_be_exposed_in_both_formats(
     accept: str, parse: Callable[[str], Iterable[Metric]]
 ) -> None:
     first, second = Metrics(registry()), worker(3)
-    first.failed("grpc", "overloaded", "1")
-    second.batch.labels("1").observe(2)
+    first.request_failed("grpc", Overloaded("full"), "tiny", "1", 0.001)
+    second.batch_ran({"tiny"}, "1", 2, 0.015)
     totals = told(first, second)
     totals.ended(1)
     tell(totals, {1: text(worker(2))})
     together = CollectorRegistry(auto_describe=False)
     together.register(totals)
-    encode, _ = choose_encoder(accept)
-    families = list(parse(encode(together).decode()))
+    body, _ = expose(together, accept)
+    families = list(parse(body.decode()))
     assert samples(families) == samples(totals.collect())
     kinds = {family.name: family.type for family in families}
     assert kinds["alexnet_requests"] == "counter"
     assert kinds["alexnet_batch_size"] == "histogram"
     assert kinds["alexnet_requests_in_flight"] == "gauge"
-    assert kinds["nv_inference_count"] == "unknown"
+    assert kinds[PENDING] == "gauge"
+    assert (b"# TYPE nv_inference_count counter" in body) is (accept == "text/plain")
