@@ -10,6 +10,7 @@ from alexnet.bundle import Bundle, BundleError
 from alexnet.postprocess import softmax
 from gpu.present import count
 from server.engines.choice import Wanted, choose
+from server.engines.model import open_model
 from server.engines.runtimes import RUNTIMES
 from tests.paths import STARTER
 
@@ -26,7 +27,7 @@ def test_the_starter_passes_its_golden_batch(engine: str, precision: str, tmp_pa
         choose(bundle, wanted)
     except BundleError as error:
         pytest.skip(str(error))
-    model = load(bundle, wanted)  # runs the golden batch, and every size
+    model = open_model(bundle, wanted)  # the golden batch, and every size
     crops = np.resize(bundle.golden.crops, (8, *bundle.golden.crops.shape[1:]))
     whole = softmax(model.engine.run(crops))
     for each in model.engines:

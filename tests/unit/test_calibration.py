@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from server.models.model import Model
 
+from server.app import cache_folder
+from server.engines.model import Model
 from server.models.calibration import calibrated
-from server.models.opener import _folder
 from server.scheduler.costs import CostModel
 from tests.fakes import FakeEngine, tiny_bundle
 
@@ -113,6 +114,6 @@ def test_a_user_without_a_home_keeps_nothing(
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "expanduser", homeless)
-    assert _folder("~/.cache/alexnet") is None
+    assert cache_folder("~/.cache/alexnet") is None
     assert "~/.cache/alexnet is nowhere" in caplog.text
-    assert _folder("") is None
+    assert cache_folder("") is None

@@ -1,4 +1,4 @@
-"""The model before anyone may ask it: the artifact, the golden batch, the warm-up."""
+"""The model before it may be asked: the artifact, the golden batch, the warm-up."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,9 +9,10 @@ from server.models.model import load
 
 from alexnet.bundle import BundleError
 from alexnet.spec import batch_sizes
+from server.engines import model
 from server.engines.base import Pending
 from server.engines.choice import Wanted
-from server.models import model
+from server.engines.model import open_model
 from tests.fakes import CLASSES, SIDE, tiny_bundle
 
 
@@ -63,10 +64,10 @@ def test_every_power_of_two_up_to_the_largest_batch_is_warmed(
 
 
 def test_a_model_is_proven_and_then_warm(engine: Recorder) -> None:
-    model = load(tiny_bundle(), Wanted(max_batch_size=6))
+    opened = open_model(tiny_bundle(), Wanted(max_batch_size=6))
     assert engine.sizes == [1, 1, 2, 4, 6]
-    assert (model.name, model.version, model.classes) == ("tiny", "1", CLASSES)
-    assert model.engine is engine
+    assert (opened.name, opened.build, opened.classes) == ("tiny", "1", CLASSES)
+    assert opened.engine is engine
 
 
 @pytest.mark.parametrize("wrong", [5.0, float("nan"), float("inf")])
@@ -75,22 +76,22 @@ def test_an_engine_that_computes_something_else_is_not_served(
 ) -> None:
     engine.wrong = wrong
     with pytest.raises(BundleError, match=r"^tiny, model\.fake: "):
-        load(tiny_bundle(), Wanted(max_batch_size=4))
+        open_model(tiny_bundle(), Wanted(max_batch_size=4))
     assert engine.sizes == [1], "it is not even warmed up"
     assert engine.closed, "what it holds is given back"
 
 
 def test_an_engine_within_the_tolerance_is_served(engine: Recorder) -> None:
     engine.wrong = 0.05  # the probability of one class of ten rises from 0.100 to 0.105
-    load(tiny_bundle(), Wanted(max_batch_size=1))
+    open_model(tiny_bundle(), Wanted(max_batch_size=1))
 
 
 def test_an_engine_with_other_classes_is_not_served(engine: Recorder) -> None:
     engine.classes = CLASSES + 1
     with pytest.raises(BundleError, match="expected"):
-        load(tiny_bundle(), Wanted(max_batch_size=4))
+        open_model(tiny_bundle(), Wanted(max_batch_size=4))
 
 
 def test_an_artifact_that_the_runtime_cannot_load_is_a_bundle_error() -> None:
     with pytest.raises(BundleError, match=r"^tiny, model\.fake: .*ONNX"):
-        load(tiny_bundle(), Wanted(max_batch_size=1))
+        open_model(tiny_bundle(), Wanted(max_batch_size=1))

@@ -1,9 +1,8 @@
-"""How a version is opened: as nice as those who are served while that happens deserve."""
+"""How a version is opened: it yields to the requests that are served meanwhile."""
 
 import os
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 import pytest
@@ -11,15 +10,16 @@ from prometheus_client import CollectorRegistry
 
 from alexnet.bundle import Bundle
 from alexnet.manifest import BundleError
-from server.config import Config
+from server.engines.choice import Wanted
 from server.models.opener import Opener
 from server.models.repository import Source
+from server.scheduler.batcher import BatchPolicy
 from server.telemetry.metrics import Metrics
 
 
-@pytest.mark.parametrize(("served", "nice"), [([], 0), (["somebody"], 19)])
-async def test_who_is_served_goes_before_who_opens_and_a_start_is_not_nice(
-    monkeypatch: pytest.MonkeyPatch, served: list[Any], nice: int
+@pytest.mark.parametrize("serving", [[], ["another version"]])
+async def test_opening_yields_to_what_is_served_and_a_start_yields_to_nothing(
+    monkeypatch: pytest.MonkeyPatch, serving: list[Any]
 ) -> None:
     seen: list[int] = []
 
@@ -28,9 +28,10 @@ async def test_who_is_served_goes_before_who_opens_and_a_start_is_not_nice(
         raise BundleError("no bundle")
 
     monkeypatch.setattr(Bundle, "open", open_bundle)
-    opener = Opener(Config(), cast(Any, None), Metrics(CollectorRegistry()))
-    opener.repository = cast(Any, SimpleNamespace(served=served))
+    decoder = cast(Any, None)  # it is not asked before a bundle has been opened
+    opener = Opener(Wanted(), BatchPolicy(4), decoder, Metrics(CollectorRegistry()))
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     with pytest.raises(BundleError, match="no bundle"):
-        await opener.open(Source("1", Path("nowhere"), (0, 0)))
-    assert seen == [max(own, nice)]
+        await opener.open(Source("1", Path("nowhere"), (0, 0)), serving)
+    (nice,) = seen
+    assert nice == 19 if serving else nice <= own

@@ -1,80 +1,21 @@
-"""Versions come and go, and who asks never notices."""
+"""Versions come and go, and no request notices."""
 
 import asyncio
-import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
-from server.models.model import Model
-from server.models.version import Served
 
 from alexnet.bundle import Bundle
 from alexnet.manifest import BundleError
 from server.errors import NotFound, NotReady
-from server.models.policy import VersionPolicy
-from server.models.repository import Entry, Repository, Source, sources
-from server.scheduler.batcher import BatchPolicy
-from server.scheduler.decoder import Decoder
-from server.telemetry.metrics import Metrics
-from tests.fakes import FakeEngine, flat_costs, tiny_bundle
-
-
-class Versions:
-    """A folder of versions whose bundles a fake engine serves."""
-
-    def __init__(self, folder: Path, decoder: Decoder, metrics: Metrics):
-        self.folder, self._decoder, self._metrics = folder, decoder, metrics
-        self.opened: list[str] = []
-        self.engines: list[FakeEngine] = []
-
-    def add(self, version: str, build: str = "a", name: str = "tiny") -> None:
-        bundle = tiny_bundle()
-        model = replace(bundle.manifest.model, name=name, version=build)
-        bundle = replace(bundle, manifest=replace(bundle.manifest, model=model))
-        path = self.folder / version
-        if path.exists():
-            (path / "manifest.json").write_text(bundle.manifest.to_json())
-            status = path.stat()
-            os.utime(path / "manifest.json", ns=(status.st_atime_ns, len(self.opened) + 1))
-        else:
-            bundle.write(path)
-
-    async def open(self, source: Source) -> Served:
-        bundle = Bundle.open(source.path)
-        if bundle.manifest.model.version == "bad":
-            raise BundleError("the golden batch does not come out as trained")
-        self.opened.append(source.version)
-        self.engines.append(FakeEngine())
-        model = Model(bundle, bundle.manifest.artifacts[0], "int8", (self.engines[-1],))
-        policy = BatchPolicy(4)
-        return Served(source.version, model, flat_costs(), self._decoder, policy, self._metrics)
-
-
-@asynccontextmanager
-async def repository(
-    folder: Path, policy: str = "latest", **versions: str
-) -> AsyncIterator[tuple[Repository, Versions]]:
-    metrics = Metrics(CollectorRegistry())
-    decoder = Decoder(1, 1_000_000, 1, metrics)
-    found = Versions(folder, decoder, metrics)
-    for version, build in versions.items():
-        found.add(version.removeprefix("v"), build)
-    repository = Repository(folder, VersionPolicy(policy), found.open)
-    await repository.load()
-    try:
-        yield repository, found
-    finally:
-        await repository.close()
-        decoder.close()
+from server.models.repository import Entry, Repository, sources
+from tests.fakes import tiny_bundle
+from tests.repositories import repository
 
 
 def served(repository: Repository) -> dict[str, str]:
-    return {each.version: each.model.version for each in repository.served}
+    return {each.number: each.model.build for each in repository.served}
 
 
 def test_versions_lie_as_folders_packed_or_packed_in_folders(tmp_path: Path) -> None:
@@ -120,6 +61,7 @@ async def test_a_new_version_takes_over_and_the_old_one_is_closed(tmp_path: Path
         assert served(repo) == {"2": "b"}
         await asyncio.gather(*repo._closing)
         assert versions.opened == ["1", "2"]
+        assert versions.beside == [[], ["1"]]
 
 
 async def test_what_has_not_changed_is_not_opened_again(tmp_path: Path) -> None:
@@ -175,26 +117,30 @@ async def test_unloaded_it_is_not_ready_until_it_is_loaded(tmp_path: Path) -> No
         with pytest.raises(NotReady, match="no version of tiny is loaded"):
             repo.pick()
         await repo.load()
-        assert repo.pick().version == "1"
+        assert repo.pick().number == "1"
 
 
-async def test_who_names_a_version_gets_it_or_is_told_which_there_are(tmp_path: Path) -> None:
+async def test_a_version_that_is_named_is_picked_or_the_error_says_which_there_are(
+    tmp_path: Path,
+) -> None:
     async with repository(tmp_path, "all", v1="a", v2="b") as (repo, _):
-        assert repo.pick("1").version == "1"
-        assert repo.pick().version == "2"
+        assert repo.pick("1").number == "1"
+        assert repo.pick().number == "2"
         with pytest.raises(NotFound, match="'7' of tiny is not served: 1, 2 are"):
             repo.pick("7")
 
 
-async def test_who_is_being_answered_keeps_the_old_version_open(tmp_path: Path) -> None:
+async def test_a_request_under_way_keeps_the_old_version_open(tmp_path: Path) -> None:
     async with repository(tmp_path, v1="a") as (repo, versions):
         old = repo.pick()
-        with old.in_use():
-            versions.add("2", "b")
-            await repo.load()
-            assert repo.pick().version == "2"
-            (closing,) = repo._closing
-            assert not closing.done()
+        old.users.count += 1
+        versions.add("2", "b")
+        await repo.load()
+        assert repo.pick().number == "2"
+        (closing,) = repo._closing
+        done, _ = await asyncio.wait([closing], timeout=0.05)
+        assert not done
+        old.users.leave()
         await closing
 
 
@@ -254,20 +200,22 @@ async def test_a_version_that_was_seen_half_copied_is_served_once_it_is_whole(
         polling.cancel()
 
 
-async def test_who_was_opened_and_given_up_again_is_no_news_to_the_metrics(tmp_path: Path) -> None:
+async def test_the_metrics_never_show_a_version_that_was_opened_and_given_up(
+    tmp_path: Path,
+) -> None:
     async with repository(tmp_path, "all", v1="a") as (repo, versions):
 
         def told() -> dict[tuple[str, ...], float]:
             """By build or stage, and version."""
             return {
                 (labels.get("build") or labels["stage"], labels["version"]): sample.value
-                for family in versions._metrics.registry.collect()
+                for family in versions.metrics.registry.collect()
                 for sample in family.samples
                 if sample.name in ("alexnet_model_info", "alexnet_costmodel_drift_ratio")
                 for labels in [sample.labels]
             }
 
-        repo.pick("1").forecast.pace = 3.0
+        repo.pick("1").estimate.pace = 3.0
         before = told()
         assert before == {
             ("a", "1"): 1, ("decode", "1"): 1, ("infer", "1"): 1, ("pace", "1"): 3,
@@ -290,9 +238,11 @@ async def test_who_was_opened_and_given_up_again_is_no_news_to_the_metrics(tmp_p
         assert (after["a", "1"], after["b", "1"], after["c", "2"], after["d", "3"]) == (0, 1, 1, 1)
 
 
-async def test_what_else_lies_in_a_bundles_folder_is_nobodys_business(tmp_path: Path) -> None:
+async def test_a_version_has_not_changed_when_other_files_appear_in_its_folder(
+    tmp_path: Path,
+) -> None:
     async with repository(tmp_path, v1="a") as (found, versions):
-        (tmp_path / "1" / ".#labels.txt").symlink_to("nobody@nowhere")
+        (tmp_path / "1" / ".#labels.txt").symlink_to("user@host")
         (tmp_path / "1" / "notes.log").write_text("looked at it\n")
         await found.load()
         assert versions.opened == ["1"]
