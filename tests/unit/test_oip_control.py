@@ -1,5 +1,6 @@
-"""Who may load and unload, and how long and how urgent a request is."""
+"""From where versions may be loaded and unloaded, and how long and how urgent a request is."""
 
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,21 +9,22 @@ from server.scheduler.request import Admission
 
 from server.api.oip.control import RepositoryControl
 from server.api.oip.grpc import _peer
-from server.api.oip.models import Models
+from server.api.oip.models import OipModels
 from server.errors import BadRequest, Disabled, NotFound
-from server.workers.peers import Alone
+from server.models.control import Control
+from tests.fakes import Fake, faking
 from tests.repositories import FakeRepository
 
 HERE, THERE = ("127.0.0.1", "127.8.0.1", "::1"), ("192.0.2.7", "2001:db8::1", "", "localhost")
 
 
-def control(who: str, repository: Any) -> RepositoryControl:
-    plane: Any = SimpleNamespace(repository=repository)
-    return RepositoryControl(Alone(Models(plane)), who)
+def control(allowed: str, repository: Any) -> RepositoryControl:
+    service: Any = SimpleNamespace(repository=repository)
+    return RepositoryControl(OipModels(service), Control(repository, {}), allowed)
 
 
 @pytest.mark.parametrize(
-    ("who", "peer", "allowed"),
+    ("setting", "peer", "allowed"),
     [
         *(("off", peer, False) for peer in HERE + THERE),
         *(("local", peer, True) for peer in HERE),
@@ -30,11 +32,11 @@ def control(who: str, repository: Any) -> RepositoryControl:
         *(("open", peer, True) for peer in HERE + THERE),
     ],
 )
-async def test_the_operator_says_who_may_change_the_models(
-    who: str, peer: str, allowed: bool
+async def test_the_operator_says_from_where_the_models_may_be_changed(
+    setting: str, peer: str, allowed: bool
 ) -> None:
     repository = FakeRepository()
-    asked = control(who, repository)
+    asked = control(setting, repository)
     if allowed:
         await asked.load(peer, "m", {})
         await asked.unload(peer, "m_pixels")
@@ -85,41 +87,48 @@ def test_a_peer_of_grpc_is_an_address(peer: str, address: str) -> None:
     assert _peer(SimpleNamespace(peer=lambda: peer)) == address
 
 
+@pytest.fixture
+async def fake() -> AsyncIterator[Fake]:
+    """With three levels of priority and 10 s for a request."""
+    async with faking(priority_levels=3, request_timeout_s=10.0) as fake:
+        yield fake
+
+
 @pytest.mark.parametrize(
-    ("parameters", "transport_s", "deadline", "level"),
+    ("parameters", "transport_s", "timeout_s", "level"),
     [
-        ({}, None, 10.0, 2),
-        ({}, 2.0, 2.0, 2),
-        ({"timeout": 500_000}, None, 0.5, 2),
-        ({"timeout": 500_000}, 2.0, 0.5, 2),
-        ({"timeout": 5_000_000}, 2.0, 2.0, 2),
-        ({"timeout": 60_000_000}, None, 60.0, 2),
-        ({"timeout": 0, "priority": 0}, None, 10.0, 2),
-        ({"priority": 3, "other": "x"}, None, 10.0, 3),
-        ({"priority": 4}, None, 10.0, 2),
+        ({}, None, 10.0, 3),
+        ({}, 2.0, 2.0, 3),
+        ({"timeout": 500_000}, None, 0.5, 3),
+        ({"timeout": 500_000}, 2.0, 0.5, 3),
+        ({"timeout": 5_000_000}, 2.0, 2.0, 3),
+        ({"timeout": 60_000_000}, None, 60.0, 3),
+        ({"timeout": 0, "priority": 0}, None, 10.0, 3),
+        ({"priority": 2, "other": "x"}, None, 10.0, 2),
+        ({"priority": 4}, None, 10.0, 3),
     ],
 )
-def test_the_shorter_timeout_counts_and_what_there_is_not_is_the_default(
-    parameters: dict[str, Any], transport_s: float | None, deadline: float, level: int
+async def test_the_shorter_timeout_counts_and_an_unknown_level_is_the_default(
+    fake: Fake,
+    parameters: dict[str, Any],
+    transport_s: float | None,
+    timeout_s: float,
+    level: int,
 ) -> None:
-    admission = admitted(transport_s or 10.0)
-    three_levels().schedule(parameters, transport_s, admission)
-    assert (admission.deadline, admission.level) == (deadline, level)
+    with fake.service.admit("oip-grpc", transport_s) as request:
+        OipModels(fake.service).schedule(parameters, request)
+        assert request.deadline == pytest.approx(request.start + timeout_s)
+        assert request.level == level
 
 
 @pytest.mark.parametrize(
     "parameters", [{"timeout": -1}, {"timeout": "5"}, {"timeout": 1 << 64}, {"priority": -1}]
 )
-def test_a_timeout_or_priority_that_makes_no_sense_is_refused(parameters: dict[str, Any]) -> None:
-    with pytest.raises(BadRequest):
-        three_levels().schedule(parameters, None, admitted(10.0))
-
-
-def three_levels() -> Models:
-    plane: Any = SimpleNamespace(limits=SimpleNamespace(priority_levels=3))
-    return Models(plane)
-
-
-def admitted(deadline: float) -> Admission:
-    served: Any = None
-    return Admission("oip-rest", "m", served, 0.0, deadline, level=2)
+async def test_a_timeout_or_priority_that_makes_no_sense_is_refused(
+    fake: Fake, parameters: dict[str, Any]
+) -> None:
+    with (
+        pytest.raises(BadRequest, match="must be a whole number"),
+        fake.service.admit("oip-grpc") as request,
+    ):
+        OipModels(fake.service).schedule(parameters, request)
