@@ -1,7 +1,6 @@
 """Several processes behind a port: their shares, and what one of them does for all."""
 
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -15,12 +14,15 @@ from server.api.listener import Listener
 
 from alexnet.manifest import BundleError
 from server import app
-from server.api.oip import metadata as oip_metadata
-from server.api.oip.models import Models
+from server.api.http import Listener, application
+from server.api.oip import metadata
+from server.api.oip.models import OipModels
 from server.config import Config
+from server.models.control import AllCounts, Control
 from server.scheduler import cpus
-from server.telemetry.counts import Statistics, Timing
-from server.workers.peers import Alone, Seat, Together, gathered, hangs, served_by_others
+from server.telemetry.counts import Counts, Timing
+from server.workers import peers
+from server.workers.peers import Peers, Seat, gather, hangs, served_by_others
 from server.workers.supervisor import share
 from tests.repositories import FakeRepository
 
@@ -48,63 +50,27 @@ def test_threads_that_the_operator_named_are_for_each_worker() -> None:
     assert (part.engine_threads, part.decode_threads) == (3, 5)
 
 
-def counted(photos: int, last_ms: int, **runs: int) -> Statistics:
+TIMING = Timing(
+    upload=0.001,
+    decode_queue=0.0005,
+    decode=0.004,
+    batch_queue=0.0005,
+    infer=0.015,
+    total=0.021,
+    batch_size=1,
+)
+
+
+def counted(photos: int, last_ms: int, **runs: int) -> Counts:
     """Requests of one photo, and runs of the engine: `of_4=2` is two of four photos."""
-    statistics = Statistics()
+    counts = Counts()
     for _ in range(photos):
-        statistics.answered([Timing(0.004, 0.001, 0.015, 0.021, 1)], 0.025)
+        counts.answered([TIMING], 0.025)
     for name, count in runs.items():
         for _ in range(count):
-            statistics.executed(int(name.removeprefix("of_")), 0.5)
-    statistics.last_ms = last_ms
-    return statistics
-
-
-def document(**versions: Statistics) -> dict[str, Any]:
-    """What a worker says that serves these versions of m; `v1` is version 1."""
-    return oip_metadata.statistics(models(**versions), "", "")
-
-
-def models(**versions: Statistics) -> Models:
-    served = [
-        SimpleNamespace(version=name[1:], statistics={"m": each, "m_pixels": Statistics()})
-        for name, each in versions.items()
-    ]
-    plane: Any = SimpleNamespace(repository=SimpleNamespace(name="m", served=served))
-    return Models(plane)
-
-
-def test_statistics_of_two_workers_add_up() -> None:
-    one = counted(2, 1000, of_1=2, of_4=1)
-    other = counted(3, 900, of_2=1, of_4=2)
-    one.failed(0.5, "expired")
-    for documents in (
-        [document(v1=one), document(v1=other)],
-        [document(v1=other), document(v1=one)],
-    ):
-        (row,) = oip_metadata.added(documents, {("m", "1")})["model_stats"]
-        assert (row["name"], row["version"]) == ("m", "1")
-        assert row["last_inference"] == 1000
-        assert (row["inference_count"], row["execution_count"]) == (5, 6)
-        stats = row["inference_stats"]
-        assert stats["success"] == {"count": 5, "ns": 5 * 25_000_000}
-        assert stats["compute_infer"] == {"count": 5, "ns": 5 * 15_000_000}
-        assert stats["fail"] == {"count": 1, "ns": 500_000_000}
-        assert [
-            (each["batch_size"], each["compute_infer"]["count"], each["compute_infer"]["ns"])
-            for each in row["batch_stats"]
-        ] == [(1, 2, 10**9), (2, 1, 5 * 10**8), (4, 3, 15 * 10**8)]
-
-
-def test_statistics_have_what_was_asked_for_only() -> None:
-    documents = [
-        document(v1=counted(2, 1000), v2=counted(1, 1000)),
-        document(v2=counted(4, 1000), v3=counted(8, 1000)),
-    ]
-    rows = oip_metadata.added(documents, {("m", "1"), ("m", "2")})["model_stats"]
-    assert [(r["name"], r["version"], r["inference_count"]) for r in rows] == [
-        ("m", "1", 2), ("m", "2", 5),
-    ]  # fmt: skip
+            counts.executed(int(name.removeprefix("of_")), 0.5)
+    counts.last_ms = last_ms
+    return counts
 
 
 class Crew:
@@ -113,15 +79,17 @@ class Crew:
     def __init__(self, folder: Path, stack: AsyncExitStack):
         self.folder, self._stack = folder, stack
         self.repositories: dict[int, FakeRepository] = {}
-        self.together = Together(models(), folder)
+        unasked: Any = None  # a worker asks itself on its socket, as it asks the others
+        self.peers = Peers(unasked, {}, Seat(folder, 0))
 
-    async def listen(self, number: int, *routes: web.RouteDef) -> None:
+    async def listen(
+        self, number: int, *routes: web.RouteDef, counts: AllCounts | None = None
+    ) -> None:
         """With routes that take the place of a worker's, where there are any."""
-        repository = self.repositories[number] = FakeRepository()
-        plane: Any = SimpleNamespace(repository=repository)
-        application = web.Application()
-        application.add_routes(routes or Alone(Models(plane)).routes())
-        listener = Listener(application, socket=self.folder / f"{number}.sock")
+        repository: Any = FakeRepository()
+        self.repositories[number] = repository
+        routes = routes or tuple(peers.routes(Control(repository, counts or {})))
+        listener = Listener(application(routes), socket=self.folder / f"{number}.sock")
         await listener.start("")
         self._stack.push_async_callback(listener.stop)
 
@@ -151,19 +119,19 @@ async def crew(tmp_path: Path) -> AsyncIterator[Crew]:
 async def test_every_worker_is_told_to_load_and_to_unload(crew: Crew) -> None:
     for number in (0, 1, 2):
         await crew.listen(number)
-    await crew.together.load()
+    await crew.peers.load()
     assert crew.calls == {number: ["load"] for number in (0, 1, 2)}
-    await crew.together.unload()
+    await crew.peers.unload()
     assert crew.calls == {number: ["load", "unload"] for number in (0, 1, 2)}
 
 
-async def test_a_version_that_the_first_refuses_is_no_others_to_try(crew: Crew) -> None:
+async def test_a_version_that_one_worker_refuses_is_not_tried_by_the_next(crew: Crew) -> None:
     """In the order of their numbers: 2 comes before 10."""
     for number in (0, 2, 10):
         await crew.listen(number)
     crew.repositories[2].broken = "version 7 is damaged"
     with pytest.raises(BundleError, match=r"^version 7 is damaged$"):
-        await crew.together.load()
+        await crew.peers.load()
     assert crew.calls == {0: ["load"], 2: [], 10: []}
 
 
@@ -171,14 +139,14 @@ async def test_workers_load_one_after_the_other(crew: Crew) -> None:
     seen: list[list[str]] = []
 
     async def slow(request: web.Request) -> web.Response:
-        for _ in range(3):  # who was asked at the same time would have been told meanwhile
-            await gathered(crew.folder, "/readyz")
+        for _ in range(3):  # a worker asked at the same time would have been told meanwhile
+            await gather(crew.folder, "/readyz")
         seen.append(list(crew.calls[1]))
         return web.Response()
 
     await crew.listen(0, web.post("/load", slow))
     await crew.listen(1)
-    await crew.together.load()
+    await crew.peers.load()
     assert seen == [[]]
     assert crew.calls[1] == ["load"]
 
@@ -194,24 +162,24 @@ async def test_a_worker_that_is_not_there_is_passed_over(
     crew.leave_a_socket(0)
     await crew.listen(1, web.post("/load", die))
     await crew.listen(2)
-    await crew.together.load()
+    await crew.peers.load()
     assert crew.calls[2] == ["load"]
     warned = [record.getMessage().partition(":")[0] for record in caplog.records]
     assert warned == [f"worker {number} was not there for /load" for number in (0, 1)]
 
 
-async def test_who_takes_a_place_while_the_others_are_told_is_told_too(crew: Crew) -> None:
+async def test_a_worker_that_starts_while_the_others_are_told_is_told_too(crew: Crew) -> None:
     async def load(request: web.Request) -> web.Response:
         await crew.listen(0)
         return web.Response()
 
     crew.leave_a_socket(0)
     await crew.listen(1, web.post("/load", load))
-    await crew.together.load()
+    await crew.peers.load()
     assert crew.calls == {0: ["load"], 1: []}
 
 
-async def test_who_takes_a_place_asks_another_than_itself_what_to_serve(crew: Crew) -> None:
+async def test_a_new_worker_asks_another_than_itself_what_to_serve(crew: Crew) -> None:
     seat = Seat(crew.folder, 0)
     assert await served_by_others(seat) is None
     await crew.listen(0, web.get("/served", saying('["1"]')))
@@ -220,19 +188,21 @@ async def test_who_takes_a_place_asks_another_than_itself_what_to_serve(crew: Cr
     assert await served_by_others(seat) == ["1", "2"]
 
 
-async def test_versions_that_cannot_be_caught_up_with_end_nobody(
+async def test_a_worker_that_cannot_catch_up_goes_on_with_what_it_serves(
     crew: Crew, caplog: pytest.LogCaptureFixture
 ) -> None:
     mine: Any = FakeRepository()
     await app._catch_up(mine, Seat(crew.folder, 0))
-    assert mine.calls == [], "nobody is there to catch up with"
+    assert mine.calls == [], "there is no other to catch up with"
     await crew.listen(1, web.get("/served", saying('["2"]')))
     mine.broken = "version 2 is damaged"
     await app._catch_up(mine, Seat(crew.folder, 0))
     assert "what the others serve is not served here: version 2 is damaged" in caplog.text
 
 
-async def test_who_says_nothing_hangs_and_who_is_not_there_does_not(crew: Crew) -> None:
+async def test_a_worker_that_says_nothing_hangs_and_one_that_is_not_there_does_not(
+    crew: Crew,
+) -> None:
     gate = asyncio.Event()
 
     async def silent(request: web.Request) -> web.Response:
@@ -251,22 +221,61 @@ async def test_who_says_nothing_hangs_and_who_is_not_there_does_not(crew: Crew) 
 async def test_an_answer_that_makes_no_sense_is_not_taken_for_success(crew: Crew) -> None:
     await crew.listen(0, web.post("/load", saying("what?", status=500)))
     with pytest.raises(RuntimeError, match="worker 0 answered 500 to /load"):
-        await crew.together.load()
+        await crew.peers.load()
 
 
-async def test_who_does_not_answer_or_is_not_well_is_not_among_the_answers(crew: Crew) -> None:
+async def test_only_the_answers_of_workers_that_are_well_are_gathered(crew: Crew) -> None:
     crew.leave_a_socket(0)
     await crew.listen(1, web.get("/readyz", saying("leaving", status=503)))
     await crew.listen(2, web.get("/readyz", saying("serving")))
-    assert await gathered(crew.folder, "/readyz") == [(2, "serving")]
+    assert await gather(crew.folder, "/readyz") == [(2, "serving")]
 
 
-async def test_statistics_are_those_of_all_workers_that_answer(crew: Crew) -> None:
-    mine = counted(2, 1000)
-    crew.together.models = models(v1=mine)
-    await crew.listen(0, web.get("/statistics", saying(json.dumps(document(v1=mine)))))
-    other = document(v1=counted(3, 1000), v2=counted(8, 1000))
-    await crew.listen(1, web.get("/statistics", saying(json.dumps(other))))
+async def test_counts_are_those_of_all_workers_that_answer(crew: Crew) -> None:
+    one, other = counted(2, 1000, of_1=2, of_4=1), counted(3, 900, of_2=1, of_4=2)
+    one.failed("REJECTED", 0.5)
+    await crew.listen(0, counts={("m", "1"): one})
+    await crew.listen(1, counts={("m", "1"): other, ("m", "2"): counted(8, 800)})
     crew.leave_a_socket(2)
-    rows = (await crew.together.statistics("m", ""))["model_stats"]
-    assert [(r["name"], r["version"], r["inference_count"]) for r in rows] == [("m", "1", 5)]
+    together = await crew.peers.counts()
+    assert together == {("m", "1"): one + other, ("m", "2"): counted(8, 800)}
+
+
+async def test_statistics_of_two_workers_add_up(crew: Crew) -> None:
+    one, other = counted(2, 1000, of_1=2, of_4=1), counted(3, 900, of_2=1, of_4=2)
+    one.failed("REJECTED", 0.5)
+    for number, each in enumerate((one, other)):
+        await crew.listen(number, counts={("m", "1"): each})
+    (row, _) = await statistics(crew, "1")
+    assert (row["name"], row["version"], row["last_inference"]) == ("m", "1", 1000)
+    assert (row["inference_count"], row["execution_count"]) == (5, 6)
+    stats = row["inference_stats"]
+    assert stats["success"] == {"count": 5, "ns": 5 * 25_000_000}
+    assert stats["queue"] == {"count": 5, "ns": 5 * 1_000_000}
+    assert stats["compute_infer"] == {"count": 5, "ns": 5 * 15_000_000}
+    assert stats["fail"] == {"count": 1, "ns": 500_000_000}
+    assert [
+        (each["batch_size"], each["compute_infer"]["count"], each["compute_infer"]["ns"])
+        for each in row["batch_stats"]
+    ] == [(1, 2, 10**9), (2, 1, 5 * 10**8), (4, 3, 15 * 10**8)]
+
+
+async def test_statistics_have_what_the_worker_serves_only(crew: Crew) -> None:
+    """Another may serve other versions for a moment."""
+    await crew.listen(0, counts={("m", "1"): counted(2, 1000), ("m", "2"): counted(1, 1000)})
+    await crew.listen(1, counts={("m", "2"): counted(4, 1000), ("m", "3"): counted(8, 1000)})
+    rows = await statistics(crew, "1", "2")
+    assert [(r["name"], r["version"], r["inference_count"]) for r in rows] == [
+        ("m", "1", 2), ("m_pixels", "1", 0), ("m", "2", 5), ("m_pixels", "2", 0),
+    ]  # fmt: skip
+
+
+async def statistics(crew: Crew, *versions: str) -> list[dict[str, Any]]:
+    """As a worker says them that serves these versions of m."""
+    served = [SimpleNamespace(number=version) for version in versions]
+    service: Any = SimpleNamespace(repository=SimpleNamespace(name="m", served=served))
+    counts = await crew.peers.counts()
+    rows: list[dict[str, Any]] = metadata.statistics(OipModels(service), "", "", counts)[
+        "model_stats"
+    ]
+    return rows
