@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from server.models.model import load
 
 from alexnet.bundle import Bundle, BundleError
 from alexnet.postprocess import softmax

@@ -16,7 +16,6 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 from PIL import Image
-from server.api.status import guarded
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from server.models.model import load
 
 from alexnet.bundle import BundleError
 from alexnet.spec import batch_sizes

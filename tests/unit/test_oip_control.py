@@ -5,7 +5,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from server.scheduler.request import Admission
 
 from server.api.oip.control import RepositoryControl
 from server.api.oip.grpc import _peer
