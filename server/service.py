@@ -158,53 +158,43 @@ class Service:
         """Raises a ServeError, at once or when awaited; nothing else is the caller's doing."""
         job = Job(request, request.deadline, request.level)
         try:
+            if time.monotonic() >= request.deadline:
+                raise Expired("the deadline passed before it was this photo's turn")
             request.version.start(job, photo)
         except ServeError as error:
             job.settle(error)
             raise
         return job.answer()
 
-    async def classify_each(
-        self, request: Request, photos: Sequence[Photo]
+    async def classify_many(
+        self, request: Request, photos: Sequence[Photo], *, all_or_none: bool = False
     ) -> list[Answer | ServeError]:
-        """Many photos of one request at once, so that they share batches; each has its own end. The
-        request counts as failed when none was answered."""
+        """Many photos of one request at once, so that they share batches. Each has its own end, and
+        the request counts as failed when none was answered; with `all_or_none` the first photo that
+        fails, fails the request: then a ServeError is raised."""
         window = asyncio.Semaphore(self.share)
 
-        async def answer(photo: Photo) -> Answer | ServeError:
+        async def answer(number: int, photo: Photo) -> Answer | ServeError:
             async with window:
-                if time.monotonic() >= request.deadline:
-                    late = Expired("the form's deadline passed before it was this photo's turn")
-                    Job(request, request.deadline, request.level).settle(late)
-                    return late
                 try:
                     return await self.classify(request, photo)
                 except ServeError as error:
-                    return error.without_traceback()
+                    if not all_or_none:
+                        return error.without_traceback()
+                    if isinstance(error, BadImage | UnsupportedImage | TooLarge):
+                        raise type(error)(f"photo {number}: {error}") from None
+                    raise
 
-        answers = await asyncio.gather(*map(answer, photos))
+        tasks = [asyncio.ensure_future(answer(i, photo)) for i, photo in enumerate(photos)]
+        try:
+            answers = await asyncio.gather(*tasks)
+        finally:
+            while tasks:  # or task, error, traceback, this frame: a circle
+                tasks.pop().cancel()
         if not request.timings:
             errors = (answer for answer in answers if isinstance(answer, ServeError))
             self.refused(request.face, next(errors), request)
         return answers
-
-    async def classify_all(self, request: Request, photos: Sequence[Photo]) -> list[Answer]:
-        """The same, where the first photo that fails, fails the request. Raises a ServeError."""
-        window = asyncio.Semaphore(self.share)
-
-        async def answer(number: int, photo: Photo) -> Answer:
-            async with window:
-                try:
-                    return await self.classify(request, photo)
-                except (BadImage, UnsupportedImage, TooLarge) as error:
-                    raise type(error)(f"photo {number}: {error}") from None
-
-        tasks = [asyncio.ensure_future(answer(i, photo)) for i, photo in enumerate(photos)]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            while tasks:  # or task, error, traceback, this frame: a circle
-                tasks.pop().cancel()
 
     def refused(self, face: str, error: BaseException, request: Request | None = None) -> None:
         """Counts a request that failed, admitted or not."""

@@ -78,7 +78,7 @@ class ClassifyHttp:
             form = requests.read_form(request, service.limits.max_request_bytes)
             files = await admitted.receive(form)
             k = checked_k(top_k, admitted.version.model.classes)
-            answers = await service.classify_each(admitted, [file.image for file in files])
+            answers = await service.classify_many(admitted, [file.image for file in files])
             if len(answers) == 1:
                 return _reply(request, answers[0], k)
             rows = [

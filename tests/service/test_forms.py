@@ -107,7 +107,7 @@ async def test_photos_that_wait_for_their_turn_have_the_forms_clock() -> None:
         fake.engine.gate.set()
         assert [file["status"] for file in files] == [504] * 3
         assert {file["error"]["code"] for file in files} == {"expired"}
-        assert "form's deadline" in files[-1]["error"]["message"]
+        assert "before it was this photo's turn" in files[-1]["error"]["message"]
         assert "after 4" in files[0]["error"]["message"]  # hundred milliseconds and a few
         await fake.until_in_flight(0)
         assert fake.count("alexnet_photos_total", outcome="expired") == 3

@@ -9,7 +9,7 @@ import numpy as np
 
 from server.api.oip.tensors import Input, Output, Parameters, Requested, Signature, clipped, whole
 from server.errors import NotFound, NotReady
-from server.scheduler.job import Request, Version
+from server.scheduler.job import Answer, Request, Version
 from server.scheduler.pipeline import Pipeline, pixels_name
 from server.service import Service
 
@@ -60,8 +60,10 @@ class OipModels:
         """The first photo that fails, fails the request. Raises a ServeError."""
         signature = signature_of(request.version, request.model)
         classes = signature.classes(requested)
-        answers = await self.service.classify_all(request, signature.images(inputs))
-        return signature.output(np.stack([answer.probabilities for answer in answers]), classes)
+        photos = signature.images(inputs)
+        answers = await self.service.classify_many(request, photos, all_or_none=True)
+        rows = [answer.probabilities for answer in answers if isinstance(answer, Answer)]
+        return signature.output(np.stack(rows), classes)
 
 
 def signature_of(version: Version, name: str) -> Signature:
