@@ -92,7 +92,7 @@ class WouldMiss(ServeError):
     triton = "REJECTED"
 
 
-ERRORS = (ServeError, *ServeError.__subclasses__())
+ERRORS: tuple[type[ServeError], ...] = (ServeError, *ServeError.__subclasses__())
 
 
 class Cancelled(ServeError):
