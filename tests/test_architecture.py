@@ -66,8 +66,7 @@ DOORS = {
 
 # Inside the server, top to bottom: a package or module imports only from the lines below its own.
 SERVER_LAYERS = [
-    {"worker"},
-    {"__main__"},
+    {"__main__", "worker"},
     {"app"},
     {"workers"},
     {"banner", "config"},

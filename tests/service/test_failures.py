@@ -1,4 +1,4 @@
-"""What goes wrong is answered clearly, without secrets: the traceback is in the log, and it goes on."""
+"""What goes wrong: a clear answer without secrets, the traceback in the log, and back to work."""
 
 import logging
 from collections.abc import AsyncIterator

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server.models.model import Model
 
 from server.app import cache_folder
 from server.engines.model import Model

@@ -4,7 +4,6 @@ import random
 
 import pytest
 from google.protobuf.message import DecodeError
-from server.api.parsing import MAX_FIELDS, check_fields
 
 from protos import classifier_pb2 as pb
 from protos import oip_pb2

@@ -12,7 +12,6 @@ from gpu.nvml import READINGS
 from server.app import registry
 from server.errors import Overloaded
 from server.telemetry.counts import Timing
-from server.telemetry.gpus import READINGS
 from server.telemetry.metrics import Metrics, expose
 from server.workers.totals import GPU, HIGHEST, Totals
 from tests import scrapes

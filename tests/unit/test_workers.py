@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from server.api.listener import Listener
 
 from alexnet.manifest import BundleError
 from server import app
