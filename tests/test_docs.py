@@ -8,12 +8,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gpu.nvml import READINGS
-from server.api.messages import STATUS
 from server.config import Config, parser
 from server.engines.runtimes import RUNTIMES
-from server.errors import ServeError
+from server.telemetry.counts import STAGES
 from server.telemetry.gpus import ENGINES
 from server.telemetry.metrics import Metrics
+from tests.fakes import faking
 from tests.paths import ROOT
 from training.recipe import RECIPES
 
@@ -64,7 +64,6 @@ def test_server_flags_in_operations_exist() -> None:
 
 def test_every_metric_is_in_operations() -> None:
     metrics = Metrics(CollectorRegistry())
-    metrics.statistics("m", "1")
     for family in metrics.registry.collect():
         suffix = "_total" if family.type == "counter" else ""
         assert f"`{family.name}{suffix}`" in OPERATIONS, family.name
@@ -82,10 +81,24 @@ def test_every_runtime_and_metric_of_gpus_is_in_the_page_on_gpus() -> None:
         assert f"`{name}`" in text, name
 
 
-def test_every_reason_is_in_operations() -> None:
-    kinds: list[type[ServeError]] = [ServeError, *ServeError.__subclasses__()]
-    for reason in {kind.reason for kind in kinds}:
-        assert f"| `{reason}` | {STATUS[reason]} |" in OPERATIONS, reason
+def test_every_stage_of_a_photo_is_in_operations_in_its_order() -> None:
+    table = OPERATIONS.partition("| stage | from | to |")[2].partition("\n\n")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == STAGES
+
+
+async def test_every_limit_is_in_operations_with_its_flag() -> None:
+    (row,) = [line for line in OPERATIONS.splitlines() if line.startswith("| `alexnet_limit` ")]
+    flags = dict(re.findall(r"`(\w+)` \(`--([a-z-]+)`\)", row))
+    asked = {"max-queue-size": 7, "max-photo-bytes": 12_345}
+    async with faking(max_queue_size=7, max_photo_bytes=12_345) as fake:
+        limits = {
+            sample.labels["limit"]: sample.value
+            for family in fake.server.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == "alexnet_limit"
+        }
+    assert {flags[limit]: value for limit, value in limits.items()} == asked
+    assert flags.keys() == limits.keys()
 
 
 def test_every_recipe_and_network_is_in_the_page_on_training() -> None:
