@@ -1,0 +1,182 @@
+"""The id of a request stands in the log beside what happened, and is checked alike in HTTP and
+gRPC."""
+
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+
+from protos import classifier_pb2 as pb
+from protos import classifier_pb2_grpc as pb_grpc
+from protos import oip_pb2_grpc
+from server.telemetry.logs import JsonFormatter
+from tests.fakes import Fake, faking, flat
+from tests.service import oip_asking
+
+RULE = "a request id has 1 to 128 letters, digits or . _ : / + = @ -"
+BAD_IDS = ["two words", "a" * 129, "semi;colon", '"quoted"']
+PATHS = ["/v1/classify", "/v2/models/tiny/infer", "/nowhere"]
+METHODS = [
+    "alexnet.v1.Classifier/Classify",
+    "alexnet.v1.Classifier/ClassifyStream",
+    "alexnet.v1.Classifier/GetModel",
+    "inference.GRPCInferenceService/ModelInfer",
+    "inference.GRPCInferenceService/ModelStreamInfer",
+    "inference.GRPCInferenceService/ServerLive",
+    "grpc.health.v1.Health/Check",
+]
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[Fake]:
+    async with faking() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def channel(fake: Fake) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(fake.target) as channel:
+        yield channel
+
+
+@pytest.fixture
+async def session(fake: Fake) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(fake.url) as session:
+        yield session
+
+
+@pytest.fixture
+def log() -> Iterator[list[dict[str, Any]]]:
+    """What the server logs of errors, line by line."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(json.loads(self.format(record)))
+
+    said: list[dict[str, Any]] = []
+    handler = Lines(logging.ERROR)
+    handler.setFormatter(JsonFormatter())
+    logging.getLogger("server").addHandler(handler)
+    yield said
+    logging.getLogger("server").removeHandler(handler)
+
+
+def named(request_id: str) -> tuple[tuple[str, str], ...]:
+    return (("x-request-id", request_id),)
+
+
+async def over_http(fake: Fake, path: str, body: bytes, headers: dict[str, str]) -> None:
+    async with (
+        aiohttp.ClientSession(fake.url) as session,
+        session.post(path, data=body, headers=headers) as response,
+    ):
+        assert response.status == 500
+        assert response.headers["x-request-id"] == headers["x-request-id"]
+
+
+async def rest(fake: Fake, request_id: str) -> None:
+    await over_http(fake, "/v1/classify", flat(50), dict(named(request_id)))
+
+
+async def oip_rest(fake: Fake, request_id: str) -> None:
+    body, headers = oip_asking.body([flat(50)])
+    await over_http(fake, "/v2/models/tiny/infer", body, headers | dict(named(request_id)))
+
+
+async def over_grpc(fake: Fake, request_id: str) -> None:
+    async with grpc.aio.insecure_channel(fake.target) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="internal error"):
+            await pb_grpc.ClassifierStub(channel).Classify(
+                pb.ClassifyRequest(image=flat(50)), metadata=named(request_id)
+            )
+
+
+async def oip_grpc(fake: Fake, request_id: str) -> None:
+    async with grpc.aio.insecure_channel(fake.target) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="internal error"):
+            await oip_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(
+                oip_asking.request([flat(50)]), metadata=named(request_id)
+            )
+
+
+@pytest.mark.parametrize("ask", [rest, oip_rest, over_grpc, oip_grpc])
+async def test_what_is_logged_of_a_request_has_its_id(
+    fake: Fake,
+    log: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[Fake, str], Awaitable[None]],
+) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(fake.service, "classify", broken)
+    for request_id in ("trace-42", "a/b:c.d_e+f=g@h"):
+        await ask(fake, request_id)
+    assert [line["request_id"] for line in log] == ["trace-42", "a/b:c.d_e+f=g@h"]
+    assert all("LookupError: a bug" in line["traceback"] for line in log)
+
+
+async def test_the_message_of_a_photo_may_name_another_id_than_its_call(
+    channel: grpc.aio.Channel,
+) -> None:
+    stub = pb_grpc.ClassifierStub(channel)
+    for fields, expected in (({}, "call-1"), ({"request_id": "photo-1"}, "photo-1")):
+        request = pb.ClassifyRequest(image=flat(50), **fields)
+        assert (await stub.Classify(request, metadata=named("call-1"))).request_id == expected
+
+
+async def test_a_request_without_an_id_gets_one_of_its_own(
+    session: aiohttp.ClientSession, channel: grpc.aio.Channel
+) -> None:
+    found = []
+    for _ in range(2):
+        async with session.post("/v1/classify", data=flat(50)) as response:
+            found.append(response.headers["x-request-id"])
+        request = pb.ClassifyRequest(image=flat(50))
+        found.append((await pb_grpc.ClassifierStub(channel).Classify(request)).request_id)
+    assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in found)
+    assert len(set(found)) == 4
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("bad", BAD_IDS)
+async def test_a_bad_id_is_refused_over_http(
+    session: aiohttp.ClientSession, path: str, bad: str
+) -> None:
+    async with session.post(path, data=flat(50), headers=dict(named(bad))) as response:
+        assert response.status == 400
+        assert response.headers["x-request-id"] == "", "it is not repeated"
+        error = (await response.json())["error"]
+    expected = {"code": "invalid_argument", "message": RULE}
+    assert error == (RULE if path.startswith("/v2") else expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bad", BAD_IDS)
+async def test_a_bad_id_is_refused_over_grpc(
+    fake: Fake, channel: grpc.aio.Channel, method: str, bad: str
+) -> None:
+    if "Stream" in method:
+        call: Any = channel.stream_stream(f"/{method}")(metadata=named(bad))
+    else:
+        call = channel.unary_unary(f"/{method}")(b"", metadata=named(bad))
+    assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert await call.details() == RULE
+    assert dict(await call.trailing_metadata())["alexnet-reason"] == "invalid_argument"
+    assert fake.engine.batches == []
+
+
+async def test_a_bad_id_in_a_message_is_refused_by_the_same_rule(channel: grpc.aio.Channel) -> None:
+    stub = pb_grpc.ClassifierStub(channel)
+    bad = pb.ClassifyRequest(image=flat(50), request_id="two words")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Classify(bad)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == RULE
+    (answer,) = [each async for each in stub.ClassifyStream(iter([bad]))]
+    assert (answer.failure.reason, answer.failure.message) == ("invalid_argument", RULE)
