@@ -36,7 +36,12 @@ class Timing:
     queue_ms: float
     infer_ms: float
     total_ms: float
+    """The caller's own upload included."""
     batch_size: int
+    upload_ms: float = 0.0
+    decode_queue_ms: float = 0.0
+    """With `batch_queue_ms` the two parts of `queue_ms`; 0, as the upload, from older servers."""
+    batch_queue_ms: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class CostModel:
         """The largest batch of at most `n` that takes no more than `seconds`; 0 if none does."""
         slow = self._infer.now()
         most = min(n, self.max_batch_size)
-        return bisect_right(self._batch_s, seconds / slow, 1, most + 1) - 1
+        return bisect_right(self._batch_s, seconds / slow * (1 + 1e-9), 1, most + 1) - 1
 
     def decode_s(self, header: Header | None) -> float:
         """One photo on one thread, now. Without a header, as long as a small photo: no

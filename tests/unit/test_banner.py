@@ -22,9 +22,9 @@ def test_addresses_can_be_pasted(host: str, shown: str) -> None:
     bundle, engine = tiny_bundle(), FakeEngine()
     model: Any = SimpleNamespace(
         bundle=bundle, artifact=bundle.manifest.artifacts[0], engine=engine, engines=(engine,),
-        name="tiny", version="1",
+        name="tiny", build="1",
     )  # fmt: skip
-    served: Any = SimpleNamespace(model=model, version="1")
+    served: Any = SimpleNamespace(model=model, number="1")
     text = banner([served], host, 8000, 8001, 8002, 2)
     assert f"  curl -T photo.jpg http://{shown}:8000/v1/classify\n" in text
     assert f"{shown}:8001 (with reflection" in text

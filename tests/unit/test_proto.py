@@ -36,7 +36,8 @@ MESSAGES = {
     ],
     "Timing": [
         "1 float decode_ms", "2 float queue_ms", "3 float infer_ms", "4 float total_ms",
-        "5 uint32 batch_size",
+        "5 uint32 batch_size", "6 float upload_ms", "7 float decode_queue_ms",
+        "8 float batch_queue_ms",
     ],
     "GetModelRequest": ["1 string version"],
     "Model": [
