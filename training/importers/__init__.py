@@ -7,7 +7,7 @@ from training.importers import convnet_file, cuda_convnet, finished, torchvision
 from training.importers.base import TrainedModel
 from training.importers.torchvision import IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Model", "load_model"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "TrainedModel", "load_model"]
 
 
 def load_model(path: Path, classes: Path | None = None) -> TrainedModel:
