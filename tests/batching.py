@@ -31,7 +31,7 @@ def _model() -> Model:
 
 @dataclass
 class FakeVersion:
-    """What a job needs of its version; it notes what came to its end."""
+    """What a job needs of its version; it notes the outcome of each job."""
 
     number: str = "1"
     model: Model = field(default_factory=_model)
@@ -53,7 +53,7 @@ class FakeVersion:
 
 @dataclass(eq=False)
 class AwaitedJob(Job):
-    """Somebody waits for its answer from the start."""
+    """A job with a task that awaits its answer from the start."""
 
     task: "asyncio.Task[Answer]" = field(init=False)
 

@@ -1,4 +1,4 @@
-"""A BucketEngine on a device that is none, with a program that needs no network."""
+"""A BucketEngine on a fake device, with a program that needs no network."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What more than one test needs: the shipped bundle, a server in a process of its own."""
+"""Fixtures for several test files: the shipped bundle, a server in a process of its own."""
 
 import os
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from alexnet.bundle import Bundle
 from tests.paths import ROOT, STARTER
 from tests.processes import ServerProcess, start_server, stop_server
 
-# What a busy test run measures is not for the servers of its machine.
+# A test run keeps the machine busy: its cost models must not be used by other servers here.
 os.environ["ALEXNET_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "costmodels")
 
 
 @pytest.fixture(scope="session")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The starter as a directory, which opens in a fraction of the time."""
+    """The starter as a directory, which opens much faster than the archive."""
     path = tmp_path_factory.mktemp("model") / "starter"
     Bundle.open(STARTER).write(path)
     return str(path)
@@ -23,7 +23,7 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    """One server for all tests that only ask it things."""
+    """One server for all tests that only send requests to it."""
     running = start_server()
     yield running
     code, log = stop_server(running)

@@ -37,7 +37,7 @@ def flat(value: int) -> bytes:
 
 
 class FakeEngine:
-    """The class it names is the crop's mean brightness over 25: white is 9 + and black is 0.
+    """The class it names is the crop's mean brightness over 25: black is 0, white is 9.
 
     `gate` holds every batch until it is set; `fail` makes every run raise.
     """
@@ -102,7 +102,7 @@ def flat_costs(infer_ms: float = 1.0, decode_ms: float = 1.0) -> CostModel:
 
 
 def believe(pipeline: Pipeline, costs: CostModel) -> None:
-    """What this version is expected to cost from now on."""
+    """Gives this version another cost model."""
     for holder in (pipeline.batcher, pipeline.estimate):
         vars(holder)["_costs"] = costs
     pipeline.costs = costs
@@ -129,7 +129,7 @@ class Fake:
 
     @property
     def private_url(self) -> str:
-        """Of metrics and probes."""
+        """The port of metrics and probes."""
         return f"http://127.0.0.1:{self.server.private.port}"
 
     @property
@@ -137,7 +137,7 @@ class Fake:
         return f"127.0.0.1:{self.server.grpc.port}"
 
     def count(self, name: str, **labels: str) -> float:
-        """The sum over all labels that are not named."""
+        """The sum of the samples that have these labels."""
         return sum(
             sample.value
             for family in self.server.metrics.registry.collect()

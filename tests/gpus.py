@@ -1,4 +1,4 @@
-"""A GPU without a GPU: streams that run late and in any order that the events allow."""
+"""A fake GPU: its streams run late, and in any order that the events allow."""
 
 from collections import deque
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class FakeDevice:
-    """Nothing runs before somebody synchronizes, and then streams advance in random order: who
-    reads too early, or writes over what is still to be read, gets wrong numbers."""
+    """Nothing runs before `synchronize`, and then streams advance in random order. Code that reads
+    too early, or writes over memory that is still to be read, gets wrong numbers."""
 
     number, bus_id = 0, "0000:3B:00.0"
 
@@ -42,7 +42,7 @@ class FakeDevice:
         return address
 
     def at(self, address: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """What lies at an address of the device, to read and to write."""
+        """The memory at an address of the device, to read and to write."""
         count = int(np.prod(shape)) * np.dtype(dtype).itemsize
         return self._memory[address][:count].view(dtype).reshape(shape)
 
@@ -60,7 +60,7 @@ class FakeDevice:
         return handle
 
     def enqueue(self, stream: int, work: Callable[[], object]) -> None:
-        """What a kernel launch does."""
+        """In place of a kernel launch."""
 
         def step() -> bool:
             work()

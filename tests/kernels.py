@@ -35,7 +35,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a kernel does not write is NaN, or no class."""
+    """New tensors hold NaN, or -1: a number that a kernel forgets to write shows."""
     for name in ("empty", "empty_like"):
         monkeypatch.setattr(torch, name, _poison(getattr(torch, name)))
 

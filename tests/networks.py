@@ -1,4 +1,4 @@
-"""Plain networks whose layers all have something to say, and crops for them."""
+"""Plain networks with random weights in which every layer matters, and crops for them."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Real servers in processes of their own: started, asked, and seen to end."""
+"""Real servers in processes of their own: to start, to ask, and to see end."""
 
 import asyncio
 import re
@@ -87,7 +87,7 @@ async def until_in_flight(server: ServerProcess, count: int) -> None:
 
 
 async def until_not_ready(server: ServerProcess) -> str:
-    """The state that the readiness probe then tells."""
+    """Waits for it, and gives the state that the readiness probe then reports."""
     async with asyncio.timeout(10), aiohttp.ClientSession() as session:
         while True:
             async with session.get(f"{server.http}/readyz") as response:
@@ -113,7 +113,7 @@ async def ended(server: ServerProcess) -> tuple[int, str]:
 
 
 def refused(*flags: str, log_level: str = "info") -> str:
-    """What a server that cannot serve says, after exit code 1 and nothing on stdout."""
+    """The error of a server that cannot serve: exit code 1, one line, and nothing on stdout."""
     run = subprocess.run(
         [sys.executable, "-m", "server", "--log-level", log_level, *flags],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=30,

@@ -1,4 +1,4 @@
-"""Model repositories: one of versions on disk, and one that remembers what it was told."""
+"""Model repositories: one of versions on disk, and a fake that notes each call."""
 
 import os
 from collections.abc import AsyncIterator, Collection
@@ -21,13 +21,13 @@ from tests.fakes import FakeEngine, flat_costs, tiny_bundle
 
 
 class Versions:
-    """A folder of versions whose bundles a fake engine serves."""
+    """A folder of versions that a fake engine serves."""
 
     def __init__(self, folder: Path, decoder: Decoder, metrics: Metrics):
         self.folder, self._decoder, self.metrics = folder, decoder, metrics
         self.opened: list[str] = []
         self.beside: list[list[str]] = []
-        """What served while each of them was opened."""
+        """The versions that served while each one was opened."""
         self.engines: list[FakeEngine] = []
 
     def add(self, version: str, build: str = "a", name: str = "tiny") -> None:

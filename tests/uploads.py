@@ -1,4 +1,4 @@
-"""An upload over a plain socket, whose sender decides when its bytes go."""
+"""An upload over a plain socket: the test decides when each byte is sent."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Upload:
-    """A POST of which the head has been sent, and the body has not."""
+    """A POST: its head has been sent, its body has not."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -44,7 +44,7 @@ class Upload:
 async def uploading(
     url: str, body: bytes, content_type: str = "application/octet-stream", **headers: str
 ) -> AsyncIterator[Upload]:
-    """Hangs up at the end of the block, whatever became of the upload."""
+    """The connection is closed at the end of the block, even in the middle of the upload."""
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     head = {

@@ -43,7 +43,7 @@ def workers_of(pid: int) -> list[Worker]:
 
 
 async def metrics(of: ServerProcess | Worker, path: str = "/metrics") -> str:
-    """Of all workers together, or what one of them says on its own socket."""
+    """Of all workers together, or of one worker, from its own socket."""
     connector, url = None, "http://worker"
     if isinstance(of, Worker):
         connector = aiohttp.UnixConnector(str(of.folder / f"{of.number}.sock"))
@@ -74,7 +74,7 @@ async def over_rest(server: ServerProcess) -> None:
 
 
 async def channels(stack: AsyncExitStack, server: ServerProcess) -> list[grpc.aio.Channel]:
-    """With a connection each: those of one process would share theirs."""
+    """Each with a connection of its own: channels of one process would share one."""
     options = (("grpc.use_local_subchannel_pool", 1),)
     return [
         await stack.enter_async_context(grpc.aio.insecure_channel(server.grpc, options))
@@ -99,7 +99,8 @@ async def tell(server: ServerProcess, what: str) -> tuple[int, str]:
 
 
 async def served(server: ServerProcess) -> list[set[str]]:
-    """The versions that each worker says it serves; public answers have to be of these too."""
+    """The versions that each worker says it serves. Answers on the public port have to be of the
+    same versions."""
     said = [set(json.loads(await metrics(each, "/served"))) for each in workers(server)]
     answers = [(await classify(server.http))[0] for _ in range(CONNECTIONS)]
     seen = {answer["model"]["version"] for answer in answers if answer["status"] == 200}

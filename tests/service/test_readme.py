@@ -1,4 +1,4 @@
-"""What the README tells people to type, typed."""
+"""The commands and the code in the README work."""
 
 import os
 import re

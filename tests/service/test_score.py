@@ -1,4 +1,4 @@
-"""`alexnet-score` against a real server that answers as it is told."""
+"""`alexnet-score` against a fake server that answers what the photo says."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from tests.service.classifier_fake import on_terminal, run, telling
 
 SCORE = "clients.score"
 
-# Of class n01: first, second, and not at all; of class n02: first.
+# The right class comes first, second and not at all for n01, and first for n02.
 ANSWERS = {
     "n01/a.jpg": "n01 n02",
     "n01/b.jpg": "n02 n01",
@@ -62,7 +62,8 @@ def test_a_folder_and_its_zip_hold_the_same_photos(tmp_path: Path) -> None:
         ]
 
 
-LOCAL_HEADER_BYTES, LISTED = 30, b"PK\x01\x02"  # before each member; each in the list at the end
+# A header stands before each member; `LISTED` begins each entry in the list of members at the end.
+LOCAL_HEADER_BYTES, LISTED = 30, b"PK\x01\x02"
 METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 
 
@@ -92,7 +93,7 @@ def test_a_damaged_member_of_a_zip_is_unreadable(
     assert unreadable(fake, path)
 
 
-def test_a_member_that_says_it_is_larger_than_its_zip_is_unreadable(
+def test_a_member_that_claims_to_be_larger_than_its_zip_is_unreadable(
     tmp_path: Path, fake: FakeServer
 ) -> None:
     path = zipped(tmp_path / "short.zip", {"a.jpg": "n01", "b.jpg": "n03"})
@@ -100,12 +101,12 @@ def test_a_member_that_says_it_is_larger_than_its_zip_is_unreadable(
     sizes = data.index(LISTED) + 20
     data[sizes : sizes + 8] = b"\0\0\1\0" * 2
     path.write_bytes(data)
-    # Python 3.13 sees it from the list of members.
+    # Python 3.13 finds the overlap in the list of members.
     overlap = "Overlapped entries: 'val/a.jpg' (possible zip bomb)"
     assert unreadable(fake, path) in ("the zip is damaged", overlap)
 
 
-def test_a_zip_without_its_list_of_members_is_told(tmp_path: Path) -> None:
+def test_the_error_says_that_a_zip_without_its_list_of_members_is_damaged(tmp_path: Path) -> None:
     path = zipped(tmp_path / "damaged.zip", ANSWERS)
     path.write_bytes(path.read_bytes().replace(LISTED, b"PKPK"))
     done = run(SCORE, path)
@@ -137,7 +138,7 @@ def test_folder_zip_and_flat_folder_score_the_same(fake: FakeServer, tmp_path: P
         assert isinstance(row["photos_per_s"], float)
 
 
-def test_the_table(fake: FakeServer, tmp_path: Path) -> None:
+def test_the_report_is_a_table(fake: FakeServer, tmp_path: Path) -> None:
     source = zipped(tmp_path / "val.zip", ANSWERS)
     done = run(SCORE, source, "--server", fake.address)
     header, row, empty, model = done.stdout.splitlines()
@@ -149,7 +150,7 @@ def test_the_table(fake: FakeServer, tmp_path: Path) -> None:
     assert (done.stderr, done.returncode) == ("", 0)
 
 
-def test_only_classes_of_another_source(fake: FakeServer, tmp_path: Path) -> None:
+def test_only_classes_of_another_source_are_scored(fake: FakeServer, tmp_path: Path) -> None:
     source = folder(tmp_path / "photos", ANSWERS)
     val = zipped(tmp_path / "val.zip", {"n01/x.jpg": ""})
     listed = tmp_path / "classes.txt"
@@ -180,7 +181,7 @@ def test_nothing_to_score_is_a_failure(fake: FakeServer, tmp_path: Path) -> None
     assert done.returncode == 1
 
 
-def test_photos_without_a_class_are_told(fake: FakeServer, tmp_path: Path) -> None:
+def test_the_report_says_that_the_photos_have_no_class(fake: FakeServer, tmp_path: Path) -> None:
     source = folder(tmp_path / "n01", {"ILSVRC_a.jpg": "n01", "ILSVRC_b.jpg": "n02"})
     done = run(SCORE, source, "--server", fake.address)
     assert done.stdout.splitlines()[1].split()[1:4] == ["2", "0.0%", "0.0%"]
@@ -188,12 +189,14 @@ def test_photos_without_a_class_are_told(fake: FakeServer, tmp_path: Path) -> No
     assert done.returncode == 0
 
 
-def test_a_bar_on_a_terminal(fake: FakeServer, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_progress_bar(fake: FakeServer, tmp_path: Path) -> None:
     source = zipped(tmp_path / "val.zip", ANSWERS)
     assert "/4 [" in on_terminal(SCORE, source, "--server", fake.address)
 
 
-def test_concurrency_is_kept(fake: FakeServer, tmp_path: Path) -> None:
+def test_no_more_photos_are_under_way_than_concurrency_says(
+    fake: FakeServer, tmp_path: Path
+) -> None:
     source = zipped(tmp_path / "val.zip", {f"n01/{i}.jpg": "n01" for i in range(60)})
     (row,) = scores(source, "--concurrency", 3, "--server", fake.address)
     assert row["photos"] == 60

@@ -1,4 +1,4 @@
-"""The model that `make serve` serves: honest about itself, and as good as it says."""
+"""The model that `make serve` serves: it says what it knows, and is as good as it says."""
 
 import json
 import subprocess
@@ -31,12 +31,12 @@ def measured(starter: Bundle) -> Accuracy:
     return accuracy
 
 
-def test_it_is_small(starter: Bundle) -> None:
+def test_the_starter_is_small(starter: Bundle) -> None:
     assert STARTER.stat().st_size <= 16_000_000
     assert [a.precision for a in starter.manifest.artifacts] == ["int8"]
 
 
-def test_it_says_everywhere_that_it_knows_200_classes(
+def test_card_banner_and_readme_say_that_it_knows_200_classes(
     starter: Bundle, measured: Accuracy, server: ServerProcess
 ) -> None:
     manifest = starter.manifest
@@ -51,7 +51,7 @@ def test_it_says_everywhere_that_it_knows_200_classes(
     assert "not an ImageNet model" in readme
 
 
-def test_int8_is_the_trained_network(starter: Bundle) -> None:
+def test_int8_agrees_with_the_trained_network(starter: Bundle) -> None:
     assert starter.manifest.artifacts[0].agreement >= 0.97
 
 
@@ -72,8 +72,8 @@ def test_sharp_photos_are_classified_as_well_as_tiles_of_the_same_classes(
 ) -> None:
     """The training tiles are 64 px and blurred when enlarged; photos are not.
 
-    Sixty photos are good to six points (docs/records/): in top-5 they must be no worse than they
-    were with the first starter.
+    With sixty photos a score is good to six points (docs/records/). Their top-5 must be no worse
+    than with the first starter.
     """
     photos = score(server, PHOTOS, "--classes", str(VAL))
     tiles = score(server, VAL, "--classes", str(PHOTOS))

@@ -1,4 +1,4 @@
-"""What the operator reads can be pasted."""
+"""The banner: its addresses can be pasted into a shell."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -24,8 +24,8 @@ def test_addresses_can_be_pasted(host: str, shown: str) -> None:
         bundle=bundle, artifact=bundle.manifest.artifacts[0], engine=engine, engines=(engine,),
         name="tiny", build="1",
     )  # fmt: skip
-    served: Any = SimpleNamespace(model=model, number="1")
-    text = banner([served], host, 8000, 8001, 8002, 2)
+    pipeline: Any = SimpleNamespace(model=model, number="1")
+    text = banner([pipeline], host, 8000, 8001, 8002, 2)
     assert f"  curl -T photo.jpg http://{shown}:8000/v1/classify\n" in text
     assert f"{shown}:8001 (with reflection" in text
     assert f"http://{shown}:8002/metrics" in text

@@ -14,7 +14,7 @@ def classes(logits: NDArray[np.float32]) -> list[int]:
     return [int(i) for i in logits.argmax(1)]
 
 
-def test_its_name_says_runtime_precision_and_device() -> None:
+def test_the_name_says_runtime_precision_and_device() -> None:
     assert engine_of()[0].name == "fake-fp16:0"
 
 
@@ -25,7 +25,7 @@ def test_every_size_is_captured_once_for_each_buffer_the_largest_first() -> None
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 2), (3, 4), (5, 8), (8, 8)])
-def test_a_batch_is_padded_to_the_next_size_and_only_its_own_rows_travel(
+def test_a_batch_is_padded_to_the_next_size_and_only_its_own_rows_are_copied(
     count: int, size: int
 ) -> None:
     engine, device, program = engine_of()
@@ -37,10 +37,10 @@ def test_a_batch_is_padded_to_the_next_size_and_only_its_own_rows_travel(
     assert classes(logits) == [i + 1 for i in range(count)]
 
 
-def test_what_lay_in_the_rows_behind_a_small_batch_reaches_nobody() -> None:
+def test_old_rows_behind_a_small_batch_are_in_no_answer() -> None:
     engine, _, _ = engine_of()
     engine.run(crops(*[225] * 8))
-    engine.run(crops(*[225] * 8))  # both buffers are full of it now
+    engine.run(crops(*[225] * 8))  # both buffers are full of this value now
     assert classes(engine.run(crops(25, 50, 75))) == [1, 2, 3]
 
 
@@ -51,7 +51,7 @@ def test_a_batch_that_no_size_fits_is_refused(count: int) -> None:
         engine.begin([crops(0)[0]] * count)
 
 
-def test_two_batches_under_way_do_not_touch_each_other() -> None:
+def test_two_batches_under_way_do_not_change_each_other() -> None:
     for seed in range(50):
         engine, _, _ = engine_of(seed)
         first = engine.begin(list(crops(25, 50, 75)))

@@ -25,7 +25,7 @@ FORMS = ("bundle", "bundle.tar.xz")
 
 
 def bundle(files: dict[str, bytes] = FILES, classes: int = 2) -> Bundle:
-    """A bundle of these files, whose hashes are right."""
+    """A bundle of these files, with the right hashes."""
     hashes = {name: sha256(data) for name, data in files.items()}
     model = Artifact("model.onnx", hashes["model.onnx"], "onnxruntime", "fp32", {}, 0.01, 1.0, None)
     manifest = Manifest(
@@ -68,7 +68,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def test_sha256_is_the_standards() -> None:
+def test_sha256_matches_the_standard() -> None:
     assert sha256(b"abc").startswith("ba7816bf8f01cfea")
 
 
@@ -84,7 +84,7 @@ def test_round_trip(tmp_path: Path, form: str) -> None:
     np.testing.assert_array_equal(again.golden.logits, GOLDEN.logits)
 
 
-def test_a_directory_holds_the_manifest_and_the_files_and_nothing_else(tmp_path: Path) -> None:
+def test_a_directory_holds_only_the_manifest_and_the_files(tmp_path: Path) -> None:
     bundle().write(tmp_path / "bundle")
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
     assert {p.name: p.read_bytes() for p in (tmp_path / "bundle").iterdir()} == whole()
@@ -114,7 +114,7 @@ def test_a_directory_is_never_changed_in_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", FILES)
-def test_a_flipped_byte_is_named(tmp_path: Path, form: str, name: str) -> None:
+def test_the_error_names_a_damaged_file(tmp_path: Path, form: str, name: str) -> None:
     damaged = bytearray(FILES[name])
     damaged[len(damaged) // 2] ^= 1
     path = put(tmp_path / form, {**whole(), name: bytes(damaged)})
@@ -123,14 +123,14 @@ def test_a_flipped_byte_is_named(tmp_path: Path, form: str, name: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named(tmp_path: Path, form: str, name: str) -> None:
+def test_the_error_names_a_missing_file(tmp_path: Path, form: str, name: str) -> None:
     files = {n: data for n, data in whole().items() if n != name}
     path = put(tmp_path / form, files)
     assert refusal(path) == f"{path}: {name} is missing"
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_missing_manifest_is_named(tmp_path: Path, form: str) -> None:
+def test_the_error_names_a_missing_manifest(tmp_path: Path, form: str) -> None:
     assert MANIFEST in refusal(put(tmp_path / form, FILES))
 
 
@@ -144,7 +144,7 @@ def test_a_bad_manifest_is_refused_with_the_bundles_path(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_an_absent_bundle_is_said_to_be_absent(tmp_path: Path, form: str) -> None:
+def test_the_error_says_where_no_bundle_is(tmp_path: Path, form: str) -> None:
     assert refusal(tmp_path / form) == f"there is no model bundle at {tmp_path / form}"
 
 
@@ -193,7 +193,7 @@ def test_a_member_that_is_no_plain_file_is_refused(tmp_path: Path, kind: bytes) 
     assert refusal(path) == f"{path}: 'model.onnx' is no plain file"
 
 
-def test_an_archive_that_unpacks_without_end_is_refused(
+def test_an_archive_that_unpacks_to_too_many_bytes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alexnet.bundle.MAX_UNPACKED_BYTES", 10_000)
@@ -210,14 +210,14 @@ def test_a_manifest_cannot_name_a_file_outside(tmp_path: Path, form: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", ""])
-def test_a_bundle_with_such_a_name_cannot_be_packed(tmp_path: Path, name: str) -> None:
+def test_a_file_name_with_a_path_cannot_be_packed(tmp_path: Path, name: str) -> None:
     odd = replace(bundle(), files={**FILES, name: b""})
     with pytest.raises(BundleError, match="is no name for a file"):
         odd.write(tmp_path / "a.tar.xz")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_as_many_labels_as_classes_are_wanted() -> None:
+def test_there_must_be_as_many_labels_as_classes() -> None:
     with pytest.raises(BundleError, match="here: 2 labels for 3 classes"):
         bundle(classes=3)
 

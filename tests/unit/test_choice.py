@@ -1,4 +1,4 @@
-"""Which runtime runs what, on which machine; and what is said when it cannot."""
+"""Which runtime is chosen on which machine, and what the error says when none can be."""
 
 import logging
 from dataclasses import replace
@@ -46,12 +46,12 @@ def test_without_a_gpu_int8_runs_on_the_cpu_whatever_is_installed() -> None:
         assert summary(choice) == ("onnxruntime-cpu", "int8", "int8", ())
 
 
-def test_fp32_is_served_when_it_is_asked_for_or_all_there_is() -> None:
+def test_fp32_is_served_when_asked_for_or_when_nothing_else_is_there() -> None:
     assert chosen(BOTH, precision="fp32").artifact.precision == "fp32"
     assert chosen(bundle_of(("onnxruntime", "fp32"))).artifact.precision == "fp32"
 
 
-def test_an_artifact_for_another_runtime_is_passed_over() -> None:
+def test_an_artifact_for_another_runtime_is_skipped() -> None:
     bundle = bundle_of(("other", "int8"), ("onnxruntime", "fp32"))
     assert chosen(bundle).artifact.precision == "fp32"
 
@@ -66,7 +66,7 @@ def test_an_artifact_for_another_runtime_is_passed_over() -> None:
         (("onnxruntime",), "onnxruntime-cpu"),
     ],
 )
-def test_with_a_gpu_the_first_runtime_that_is_installed_runs(
+def test_with_a_gpu_the_first_installed_runtime_is_chosen(
     installed: tuple[str, ...], engine: str
 ) -> None:
     assert chosen(gpus=1, installed=installed).runtime.name == engine
@@ -80,7 +80,7 @@ def test_a_gpu_runs_fp16_from_the_best_weights_that_the_bundle_has() -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
-def test_integers_and_fp8_need_the_scales_of_the_int8_artifact(precision: str) -> None:
+def test_int8_and_fp8_on_a_gpu_need_the_int8_artifact(precision: str) -> None:
     choice = chosen(BOTH, gpus=1, installed=EVERYTHING, precision=precision)
     assert summary(choice) == ("tensorrt", precision, "int8", (0,))
     only_fp32 = bundle_of(("onnxruntime", "fp32"))
@@ -88,7 +88,7 @@ def test_integers_and_fp8_need_the_scales_of_the_int8_artifact(precision: str) -
         chosen(only_fp32, 1, EVERYTHING, precision=precision)
 
 
-def test_a_gpu_that_nothing_can_use_is_said_and_not_passed_over_in_silence(
+def test_the_log_says_that_no_installed_runtime_can_use_the_gpu(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -97,7 +97,7 @@ def test_a_gpu_that_nothing_can_use_is_said_and_not_passed_over_in_silence(
     assert "pip install 'alexnet[server-tensorrt]'" in caplog.text
 
 
-def test_the_choice_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_choice_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         chosen(gpus=2, installed=EVERYTHING, devices=(0, 1))
     assert "engine tensorrt on GPU 0, 1 in fp16 from model.fake" in caplog.text
@@ -116,7 +116,7 @@ def test_an_engine_of_the_gpu_never_falls_back_to_the_cpu(engine: str) -> None:
         chosen(installed=EVERYTHING, engine=engine)
 
 
-def test_devices_that_are_not_there_are_named() -> None:
+def test_the_error_names_missing_devices() -> None:
     assert chosen(gpus=4, installed=EVERYTHING, devices=(1, 3)).devices == (1, 3)
     with pytest.raises(BundleError, match="there is no GPU 2, 5: the driver shows 2"):
         chosen(gpus=2, installed=EVERYTHING, devices=(0, 2, 5))
@@ -127,18 +127,18 @@ def test_devices_with_an_engine_of_the_cpu_is_an_error() -> None:
         chosen(gpus=1, engine="onnxruntime-cpu", devices=(0,))
 
 
-def test_a_missing_precision_is_one_sentence() -> None:
+def test_the_error_says_which_precisions_the_bundle_has() -> None:
     with pytest.raises(BundleError, match="nothing to run in fp32 for onnxruntime-cpu; it has int"):
         chosen(precision="fp32")
     with pytest.raises(BundleError, match="no artifact for onnxruntime-cpu; it has none at all"):
         chosen(bundle_of(("other", "int8")))
 
 
-def test_a_gpu_may_be_a_little_further_from_training_and_a_cpu_may_not() -> None:
+def test_the_tolerance_is_larger_on_a_gpu_only() -> None:
     (artifact,) = INT8.manifest.artifacts
     assert chosen().tolerance == artifact.tolerance
     assert artifact.tolerance < chosen(gpus=1, installed=EVERYTHING).tolerance < 0.05
 
 
-def test_every_precision_of_every_runtime_is_one_that_can_be_asked_for() -> None:
+def test_the_option_precision_takes_those_of_all_runtimes() -> None:
     assert {p for runtime in RUNTIMES for p in runtime.precisions} == set(PRECISIONS)

@@ -1,4 +1,4 @@
-"""The configuration: who wins, what is a mistake, and that all mistakes are told at once."""
+"""The configuration: which source wins, what is a mistake, and that all are reported at once."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import pytest
 from server.config import Config, ConfigError, load, parser
 from tests.paths import ROOT
 
-# A new option is a promise to every operator: it takes an edit here.
+# A new option is a promise to every operator, so it has to be added here, too.
 OPTIONS: dict[str, Any] = {
     "model": "models/starter.tar.xz",
     "version_policy": "latest",
@@ -83,7 +83,7 @@ def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(tmp_pat
     assert config.max_batch_size == OPTIONS["max_batch_size"]
 
 
-def test_the_environment_names_the_file_and_the_flag_names_another(tmp_path: Path) -> None:
+def test_the_flag_for_the_file_wins_over_the_environment(tmp_path: Path) -> None:
     environ = {"ALEXNET_CONFIG": written(tmp_path, "http_port = 1")}
     assert load([], environ).http_port == 1
     other = tmp_path / "other.toml"
@@ -104,7 +104,7 @@ def test_every_option_can_stand_in_the_file(tmp_path: Path) -> None:
     assert load(["--config", written(tmp_path, "".join(lines))], NOTHING) == Config(**changed)
 
 
-def test_all_mistakes_of_all_sources_are_told_together(tmp_path: Path) -> None:
+def test_all_mistakes_of_all_sources_are_reported_together(tmp_path: Path) -> None:
     path = written(tmp_path, "precison = 'int8'\nmax_queue_size = 0\nlog_level = 'loud'\n")
     environ = {"ALEXNET_HTTP_PORT": "eighty", "ALEXNET_BATCH": "4"}
     flags = ("--config", path, "--grpc-port", "70000", "--drain-delay-s", "soon")
@@ -120,11 +120,11 @@ def test_all_mistakes_of_all_sources_are_told_together(tmp_path: Path) -> None:
     ])  # fmt: skip
 
 
-def test_variables_of_other_programs_are_not_ours() -> None:
+def test_variables_of_other_programs_are_ignored() -> None:
     assert load([], {"HTTP_PORT": "x", "PATH": "/bin", "ALEXNETTE": "1"}) == Config()
 
 
-def test_what_kubernetes_says_of_services_with_our_name_is_not_ours() -> None:
+def test_variables_of_kubernetes_for_a_service_named_alexnet_are_ignored() -> None:
     links: dict[str, str] = {}
     for service in ("ALEXNET", "ALEXNET_HTTP"):
         links |= {
@@ -141,7 +141,7 @@ def test_what_kubernetes_says_of_services_with_our_name_is_not_ours() -> None:
     assert load([], {**links, "ALEXNET_GRPC_PORT": "7"}) == Config(grpc_port=7)
 
 
-def test_an_empty_name_of_a_file_is_none() -> None:
+def test_an_empty_file_name_means_no_file() -> None:
     assert load([], {"ALEXNET_CONFIG": ""}) == Config()
 
 
@@ -168,7 +168,7 @@ def test_a_value_of_the_wrong_type_in_the_file_is_a_mistake(
     assert told.startswith(f"{path}: {word}")
 
 
-def test_a_whole_number_in_the_file_is_a_number_of_seconds(tmp_path: Path) -> None:
+def test_a_whole_number_of_seconds_in_the_file_becomes_a_float(tmp_path: Path) -> None:
     config = load(["--config", written(tmp_path, "drain_delay_s = 2")], NOTHING)
     assert config.drain_delay_s == 2.0
     assert isinstance(config.drain_delay_s, float)
@@ -193,7 +193,7 @@ def test_a_value_out_of_range_is_a_mistake(flag: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"http_port = ", b"\xff\xfe"])
-def test_a_file_that_cannot_be_read_is_a_mistake_beside_the_others(
+def test_an_unreadable_file_is_reported_with_the_other_mistakes(
     tmp_path: Path, content: bytes | None
 ) -> None:
     path = tmp_path / "server.toml"
@@ -204,7 +204,7 @@ def test_a_file_that_cannot_be_read_is_a_mistake_beside_the_others(
     assert told[0].startswith(f"the configuration file {path} cannot be read")
 
 
-def test_a_wrong_configuration_ends_the_program_with_code_2_and_every_mistake() -> None:
+def test_a_wrong_configuration_prints_every_mistake_and_exits_with_code_2() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "server", "--http-port", "http", "--max-batch-size", "0"],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=30,

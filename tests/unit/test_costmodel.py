@@ -1,4 +1,4 @@
-"""The cost model on made-up machines whose clock the test turns: no time passes here."""
+"""The cost model on made-up machines with a clock that the test sets: no test waits."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ _photo = cache(samples.photo)
 
 
 class Machine:
-    """Its clock moves only when it works; `slow` makes all of it slower."""
+    """Its clock moves only while it works; `slow` makes all work slower."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ def made(clock: Callable[[], float] = lambda: 0.0) -> CostModel:
 
 
 @pytest.mark.parametrize("largest", [1, 2, 3, 32, 33])
-def test_powers_of_two_and_the_largest_batch_are_run(largest: int) -> None:
+def test_powers_of_two_and_the_largest_batch_are_measured(largest: int) -> None:
     machine = Machine()
     costs = machine.measure(largest)
     expected = {1: [1], 2: [1, 2], 3: [1, 2, 3], 32: [1, 2, 4, 8, 16, 32]}
@@ -124,12 +124,12 @@ def test_a_larger_batch_is_never_cheaper() -> None:
 
 
 @pytest.mark.parametrize("each_s", [0.1, 1.0, 10.0, 1000.0])
-def test_a_slow_engine_keeps_within_the_budget_but_for_one_run(each_s: float) -> None:
+def test_measuring_a_slow_engine_exceeds_the_budget_by_one_run_at_most(each_s: float) -> None:
     machine = Machine(infer_s=lambda n: each_s * n)
     costs = machine.measure(64)
     assert machine.time - 1000 <= max(5, each_s + 1)
     assert machine.batches
-    for n in (1, 7, 64):  # what was not run is in proportion to the largest that was
+    for n in (1, 7, 64):  # sizes that were not run cost in proportion to the largest that was
         assert costs.infer_s(n) == pytest.approx(each_s * n, rel=1e-6)
 
 
@@ -147,7 +147,7 @@ def test_slow_decoders_leave_half_of_the_budget_to_the_engine(each_s: float) -> 
         assert costs.decode_s(PNG) == costs.decode_s(JPEG)
 
 
-def test_a_change_of_speed_is_learnt_and_told() -> None:
+def test_a_change_of_speed_is_learnt_and_shown_as_drift() -> None:
     costs = made()
     for slow in (3.0, 1.0, 0.5, 8.0):
         for _ in range(60):
@@ -170,8 +170,9 @@ def test_one_outlier_does_no_harm() -> None:
     assert costs.infer_s(4) >= before[0]
 
 
-def test_what_was_slow_is_forgotten_in_silence() -> None:
-    """Else whoever refuses everything because of it never learns that it is over."""
+def test_a_slow_period_is_forgotten_when_nothing_runs() -> None:
+    """Otherwise a server that refuses all requests for being slow would never find out that it is
+    fast again."""
     machine = Machine()
     costs = made(machine.clock)
     for _ in range(100):
@@ -183,7 +184,7 @@ def test_what_was_slow_is_forgotten_in_silence() -> None:
     assert costs.infer_s(1) == pytest.approx(0.003)
 
 
-def test_a_kind_that_was_not_measured_counts_as_a_jpeg() -> None:
+def test_a_format_that_was_not_measured_counts_as_a_jpeg() -> None:
     costs = made()
     assert costs.decode_s(Header("GIF", 1000, 1000)) == costs.decode_s(JPEG) == 0.003
     assert costs.decode_s(Header("JPEG", 1000, 1000, progressive=True)) == 0.003
@@ -194,7 +195,7 @@ def test_a_kind_that_was_not_measured_counts_as_a_jpeg() -> None:
     assert costs.decode_s(PNG) == 0.031
 
 
-def test_the_largest_batch_that_fits_is_what_trying_all_of_them_gives() -> None:
+def test_the_largest_batch_that_fits_is_the_one_found_by_trying_all() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
         most = int(rng.integers(1, 70))
@@ -222,7 +223,7 @@ def test_the_efficient_size_is_the_smallest_that_wastes_little() -> None:
     assert CostModel({1: 1.0, 2: 1.0}, {"JPEG": (1, 1)}).efficient_size == 2
 
 
-def test_json_gives_the_calibrated_model_back_and_what_was_seen_is_only_shown() -> None:
+def test_json_restores_the_calibration_but_not_what_was_learnt_since() -> None:
     costs = Machine().measure()
     fresh = costs.to_json()
     for _ in range(100):
@@ -261,7 +262,7 @@ DAMAGE: dict[str, list[Any]] = {
 @pytest.mark.parametrize(
     ("key", "value"), [(key, value) for key, values in DAMAGE.items() for value in values]
 )
-def test_a_damaged_model_is_refused(key: str, value: Any) -> None:
+def test_a_damaged_cost_model_is_refused(key: str, value: Any) -> None:
     sound = json.loads(made().to_json())
     assert CostModel.from_json(json.dumps(sound)).max_batch_size == 6
     with pytest.raises(ValueError, match="not a cost model"):
@@ -269,7 +270,7 @@ def test_a_damaged_model_is_refused(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["format", "infer_ms", "decode_ms", "now"])
-def test_a_model_with_a_part_missing_is_refused(key: str) -> None:
+def test_a_cost_model_with_a_part_missing_is_refused(key: str) -> None:
     data = json.loads(made().to_json())
     del data[key]
     with pytest.raises(ValueError, match="not a cost model"):
@@ -277,6 +278,6 @@ def test_a_model_with_a_part_missing_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", "null", '"x"', "[" * 100_000, "\0"])
-def test_what_is_no_model_at_all_is_refused(text: str) -> None:
+def test_text_that_is_no_cost_model_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a cost model"):
         CostModel.from_json(text)

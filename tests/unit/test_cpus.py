@@ -35,6 +35,8 @@ def test_without_a_quota_the_affinity_mask_counts(tmp_path: Path) -> None:
     assert cpus.available(tmp_path / "missing") == 8
 
 
-def test_there_is_always_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_always_at_least_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set())
     assert cpus.available(tmp_path / "missing") == 1

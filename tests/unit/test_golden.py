@@ -20,7 +20,7 @@ def test_bytes_round_trip(golden: Golden) -> None:
     assert again.logits.dtype == np.float32
 
 
-def test_the_same_logits_differ_by_nothing(golden: Golden) -> None:
+def test_the_same_logits_have_a_difference_of_zero(golden: Golden) -> None:
     assert golden.check(golden.logits.copy(), tolerance=0.0) == 0.0
 
 
@@ -28,7 +28,7 @@ def test_a_constant_added_to_every_logit_changes_no_probability(golden: Golden) 
     assert golden.difference(golden.logits + np.float32(10)) < 1e-6
 
 
-def test_difference_is_the_largest_of_any_probability() -> None:
+def test_the_difference_is_that_of_the_probability_that_is_furthest_off() -> None:
     golden = Golden(np.zeros((2, 1, 1, 3), np.uint8), np.zeros((2, 2), np.float32))
     logits = np.array([[0, 0], [np.log(3), 0]], np.float32)  # 3/4 instead of 1/2
     assert golden.difference(logits) == pytest.approx(0.25)
@@ -62,7 +62,7 @@ def test_logits_that_are_not_finite_are_a_mismatch(golden: Golden, bad: float) -
         golden.check(logits, tolerance=1.0)
 
 
-def test_a_golden_batch_with_nan_vouches_for_no_engine(golden: Golden) -> None:
+def test_no_engine_passes_a_golden_batch_with_nan(golden: Golden) -> None:
     broken = Golden(golden.crops, np.full_like(golden.logits, np.nan))
     with pytest.raises(GoldenMismatch):
         broken.check(golden.logits, tolerance=0.05)

@@ -1,4 +1,4 @@
-"""What /metrics has of GPUs: nothing without one, and with one its engines' work."""
+"""The metrics of GPUs: none on a CPU, and the work of each engine on a GPU."""
 
 import gc
 from typing import Any
@@ -26,7 +26,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
     return CollectorRegistry()
 
 
-def test_a_server_on_the_cpu_has_none_of_it(registry: CollectorRegistry) -> None:
+def test_a_server_on_the_cpu_has_no_metrics_of_gpus(registry: CollectorRegistry) -> None:
     metrics = GpuMetrics()
     registry.register(metrics)
     metrics.serving("1", [FakeEngine()])
@@ -48,7 +48,7 @@ def test_an_engines_work_is_counted_by_version_and_device(registry: CollectorReg
     assert registry.get_sample_value(name, {"gpu_uuid": "GPU-0000:3B:00.0"}) == 0.5
 
 
-def test_a_version_that_is_gone_is_not_held(registry: CollectorRegistry) -> None:
+def test_the_metrics_do_not_keep_a_closed_version_in_memory(registry: CollectorRegistry) -> None:
     metrics = GpuMetrics()
     registry.register(metrics)
     metrics.serving("1", [engine_of()[0]])

@@ -1,4 +1,4 @@
-"""What the driver says of the GPUs, with the driver played by a module that can refuse anything."""
+"""Readings from the GPUs' driver, with a fake driver that can refuse every call."""
 
 import sys
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ CALLS = {
 
 
 class FakeNvml:
-    """Stands for pynvml. A handle is the GPU's uuid."""
+    """In place of pynvml. A handle is the GPU's uuid."""
 
     NVML_TEMPERATURE_GPU = 0
 
@@ -85,7 +85,7 @@ def read(gpus: Gpus, uuid: str) -> dict[str, float]:
     return {name: values[uuid] for name, _, values in gpus.read() if uuid in values}
 
 
-def test_every_gpu_in_use_is_read_in_the_units_of_the_names(nvml: FakeNvml) -> None:
+def test_every_gpu_in_use_is_read_in_the_units_that_the_metrics_name(nvml: FakeNvml) -> None:
     gpus = Gpus(list(BUSES))
     assert read(gpus, "GPU-one") == read(gpus, "GPU-two") == ALL
 
@@ -96,7 +96,7 @@ def test_a_gpu_that_is_not_in_use_is_not_read(nvml: FakeNvml) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_what_the_driver_does_not_offer_is_left_out_and_said_once(
+def test_a_reading_that_the_driver_refuses_is_left_out_and_logged_once(
     nvml: FakeNvml, caplog: pytest.LogCaptureFixture, call: str
 ) -> None:
     nvml.refuses.add(call)
@@ -107,7 +107,7 @@ def test_what_the_driver_does_not_offer_is_left_out_and_said_once(
     assert [record.getMessage()[-15:] for record in caplog.records] == [": Not Supported"] * missing
 
 
-def test_a_gpu_that_falls_silent_while_serving_breaks_no_scrape(nvml: FakeNvml) -> None:
+def test_a_driver_that_fails_while_serving_breaks_no_scrape(nvml: FakeNvml) -> None:
     gpus = Gpus(["0000:3B:00.0"])
     nvml.refuses |= CALLS.keys()
     assert read(gpus, "GPU-one") == {}
@@ -115,7 +115,7 @@ def test_a_gpu_that_falls_silent_while_serving_breaks_no_scrape(nvml: FakeNvml) 
     assert read(gpus, "GPU-one") == ALL
 
 
-def test_without_the_package_there_is_one_line_in_the_log(
+def test_a_missing_package_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)

@@ -90,7 +90,7 @@ def test_the_entries_are_every_file_that_has_a_hash() -> None:
     assert MANIFEST.to_json().count('"sha256"') == len(names)
 
 
-def test_json_is_made_of_the_fields_and_ends_its_last_line() -> None:
+def test_json_has_the_fields_and_ends_with_a_newline() -> None:
     assert as_json() == json.loads(json.dumps(asdict(MANIFEST)))
     assert MANIFEST.to_json().endswith("}\n")
 
@@ -107,14 +107,14 @@ def test_every_object_of_the_manifest_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize(("where", "key"), EVERY_KEY)
-def test_a_missing_key_is_named(where: str, key: str) -> None:
+def test_the_error_names_a_missing_key(where: str, key: str) -> None:
     data = as_json()
     del inside(data, OBJECTS[where])[key]
     assert refusal(data) == f"manifest.json: {where} lacks {key}"
 
 
 @pytest.mark.parametrize("where", OBJECTS)
-def test_an_unknown_key_is_named(where: str) -> None:
+def test_the_error_names_an_unknown_key(where: str) -> None:
     data = as_json()
     inside(data, OBJECTS[where])["tolerence"] = 1
     assert refusal(data) == f"manifest.json: {where} has unknown keys: tolerence"
@@ -122,7 +122,7 @@ def test_an_unknown_key_is_named(where: str) -> None:
 
 @pytest.mark.parametrize("where", [w for w in OBJECTS if w != "manifest"])
 @pytest.mark.parametrize("value", ["text", 7, [], True])
-def test_something_else_in_place_of_an_object_is_named(where: str, value: Any) -> None:
+def test_the_error_names_a_value_in_place_of_an_object(where: str, value: Any) -> None:
     data = as_json()
     *path, last = OBJECTS[where]
     inside(data, path)[last] = value
@@ -151,13 +151,13 @@ def test_something_else_in_place_of_an_object_is_named(where: str, value: Any) -
         ("manifest", "model", None),
     ],
 )
-def test_a_value_of_the_wrong_type_is_named(where: str, key: str, value: Any) -> None:
+def test_the_error_names_a_value_of_the_wrong_type(where: str, key: str, value: Any) -> None:
     data = as_json()
     inside(data, OBJECTS[where])[key] = value
     assert refusal(data) == f"manifest.json: {where}.{key} cannot be {value!r}"
 
 
-def test_a_wrong_value_deep_in_a_list_or_table_is_named() -> None:
+def test_the_error_names_a_wrong_value_deep_in_a_list_or_table() -> None:
     data = as_json()
     data["input"]["shape"][1] = None
     assert "manifest.input.shape[1] cannot be None" in refusal(data)
@@ -173,7 +173,7 @@ def test_a_tolerance_that_is_no_finite_number_is_refused(value: float) -> None:
     assert "tolerance" in refusal(data) or "JSON" in refusal(data)
 
 
-def test_a_whole_number_is_read_where_a_fraction_is_meant() -> None:
+def test_a_whole_number_is_taken_for_a_float() -> None:
     data = as_json()
     data["artifacts"][0]["tolerance"] = 0
     tolerance = Manifest.from_json(json.dumps(data)).artifacts[0].tolerance

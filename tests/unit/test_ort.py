@@ -16,7 +16,7 @@ def engine_of(bundle: Bundle) -> OrtEngine:
     return OrtEngine(bundle.files[artifact.file], bundle.manifest, threads=1)
 
 
-def test_the_file_in_memory_is_gone_when_the_model_is_open() -> None:
+def test_the_file_in_memory_is_closed_once_the_model_is_open() -> None:
     bundle = Bundle.open(STARTER)
     before = len(list(Path("/proc/self/fd").iterdir()))
     engine = engine_of(bundle)
@@ -24,7 +24,7 @@ def test_the_file_in_memory_is_gone_when_the_model_is_open() -> None:
     assert engine.run(bundle.golden.crops[:1]).shape == (1, 1000)
 
 
-def test_where_there_are_no_files_in_memory_it_opens_the_bytes(
+def test_without_files_in_memory_the_model_is_opened_from_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bundle = Bundle.open(STARTER)

@@ -1,4 +1,4 @@
-"""ONNX Runtime's program, with ONNX Runtime and the GPU played by fakes that keep a log."""
+"""The program of ONNX Runtime on a GPU, with fakes for both that keep a log."""
 
 import logging
 import weakref
@@ -29,7 +29,7 @@ class Options:
 
 
 class FakeOrt:
-    """Stands for the module onnxruntime. Logits are the sum of the crop's pixels."""
+    """In place of the module onnxruntime. Logits are the sum of the crop's pixels."""
 
     __file__, __version__ = "", "1.31"
     SessionOptions = RunOptions = Options
@@ -156,7 +156,7 @@ def test_each_size_and_address_warms_up_before_its_own_capture(
     assert device.captured == 3
 
 
-def test_the_session_may_not_fall_back(
+def test_the_session_may_not_fall_back_to_the_cpu(
     device: FakeDevice, ort: FakeOrt, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program(device).prepare(1, device.memory(12), device.memory(12), stream := device.stream())
@@ -176,7 +176,7 @@ def test_a_second_stream_is_a_bug_of_the_caller(device: FakeDevice, ort: FakeOrt
         running.prepare(1, device.memory(12), device.memory(12), device.stream())
 
 
-def test_what_cannot_be_captured_runs_all_the_same(
+def test_a_run_that_cannot_be_captured_is_launched_without_a_graph(
     device: FakeDevice, ort: FakeOrt, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused, remembered = RuntimeError("not while capturing"), RuntimeError("an earlier error")
@@ -188,10 +188,10 @@ def test_what_cannot_be_captured_runs_all_the_same(
     assert "disable_synchronize_execution_providers" in ort.runs[5][2]
 
 
-def test_a_closed_program_lets_its_session_go(device: FakeDevice, ort: FakeOrt) -> None:
+def test_a_closed_program_frees_its_session(device: FakeDevice, ort: FakeOrt) -> None:
     running = program(device)
     running.prepare(1, device.memory(12), device.memory(12), device.stream())
-    device._streams.clear()  # which hold the warm-ups
+    device._streams.clear()  # they hold the warm-ups
     running.close()
     assert ort.sessions[0]() is None
 
@@ -219,16 +219,14 @@ def test_tensorrt_keeps_its_engine_for_the_next_start(
     }  # fmt: skip
 
 
-def test_an_engine_that_was_not_finished_is_not_kept(
-    device: FakeDevice, ort: FakeOrt, tmp_path: Path
-) -> None:
+def test_an_unfinished_engine_is_not_kept(device: FakeDevice, ort: FakeOrt, tmp_path: Path) -> None:
     ort.session_error = RuntimeError("out of memory")
     with pytest.raises(ProviderError, match="out of memory"):
         prepare(device, tensorrt("fp16", (4,), SIDE, tmp_path / "key"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_engine_of_a_faster_process_stays(
+def test_the_engine_of_a_process_that_was_faster_is_not_replaced(
     device: FakeDevice, ort: FakeOrt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(path: Path, target: Path, rename: Any = Path.rename) -> Any:
@@ -256,7 +254,7 @@ BRINGS = {
 
 @pytest.mark.parametrize("library", BRINGS)
 @pytest.mark.parametrize("told", ["by the session", "by the first run", "to stderr alone"])
-def test_a_missing_library_is_named_with_what_brings_it(
+def test_the_error_names_a_missing_library_and_what_installs_it(
     device: FakeDevice, ort: FakeOrt, library: str, told: str
 ) -> None:
     error = OSError(f"{library}: cannot open shared object file: No such file or directory")
@@ -270,7 +268,7 @@ def test_a_missing_library_is_named_with_what_brings_it(
         prepare(device)
 
 
-def test_any_other_error_is_told_by_its_first_line(device: FakeDevice, ort: FakeOrt) -> None:
+def test_of_any_other_error_the_first_line_is_reported(device: FakeDevice, ort: FakeOrt) -> None:
     ort.session_error = RuntimeError("no GPU is left\nin line 8 of graph.cc")
     with pytest.raises(ProviderError, match=r"CUDAExecutionProvider on GPU 0: no GPU is left$"):
         prepare(device)
@@ -289,7 +287,7 @@ def test_a_session_on_the_cpu_is_an_error(device: FakeDevice, ort: FakeOrt) -> N
         (["onnxruntime", "onnxruntime-gpu"], "uninstall both, then install onnxruntime-gpu"),
     ],
 )
-def test_the_wrong_package_is_named(
+def test_the_error_names_the_wrong_package(
     device: FakeDevice, ort: FakeOrt, monkeypatch: pytest.MonkeyPatch, packages: list[str],
     advice: str,
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which versions are served, and who answers."""
+"""Which versions are served, and which of them answers a request."""
 
 from dataclasses import dataclass
 
@@ -31,18 +31,18 @@ def test_the_policies_are_those_of_triton(versions: str, wanted: list[str]) -> N
 
 
 @pytest.mark.parametrize("versions", ["", "newest", "latest:0", "latest:", "0", "01", "1,", "-1"])
-def test_a_policy_that_is_none_is_refused(versions: str) -> None:
+def test_an_invalid_policy_is_refused(versions: str) -> None:
     with pytest.raises(ValueError, match="is not latest"):
         VersionPolicy(versions)
 
 
 @pytest.mark.parametrize("weights", ["1", "1=", "=5", "1=5,", "1=5;2=5", "1=-5", "a=5"])
-def test_shares_that_are_none_are_refused(weights: str) -> None:
+def test_invalid_shares_are_refused(weights: str) -> None:
     with pytest.raises(ValueError, match="list of shares"):
         VersionPolicy(weights=weights)
 
 
-def test_without_shares_the_latest_gets_everything() -> None:
+def test_without_shares_the_latest_gets_all_requests() -> None:
     assert {VersionPolicy().pick(["1", "2", "10"], i / 10) for i in range(10)} == {"10"}
 
 
@@ -59,6 +59,6 @@ def test_the_share_of_a_version_that_is_not_served_falls_to_the_others() -> None
     assert policy.pick(["3"], 0.5) == "3"
 
 
-def test_a_share_of_zero_is_never_picked_unless_asked_for() -> None:
+def test_a_version_with_a_share_of_zero_is_never_picked() -> None:
     policy = VersionPolicy(weights="1=1,2=0")
     assert {policy.pick(["1", "2"], i / 10) for i in range(10)} == {"1"}

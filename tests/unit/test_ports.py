@@ -1,4 +1,4 @@
-"""Ports that are held for those who will listen on them together."""
+"""Ports that are reserved for the workers, which listen on them together."""
 
 import re
 import socket
@@ -45,18 +45,18 @@ def test_a_port_of_zero_becomes_a_free_one_that_several_can_share() -> None:
         for _ in range(64):
             socket.create_connection((HERE, port)).close()
         found = accepted(first), accepted(second)
-        assert sum(found) == 64, "a connection went to nobody"
+        assert sum(found) == 64, "a connection was lost"
         assert min(found) > 0
 
 
-def test_a_port_that_is_named_is_that_port() -> None:
+def test_a_given_port_is_reserved_as_it_is() -> None:
     with reserved(HERE, 0) as (free,):
         pass
     with reserved(HERE, free) as ports, listening(free, shared=True):
         assert ports == [free]
 
 
-def test_nobody_is_connected_until_somebody_listens() -> None:
+def test_connections_are_refused_until_a_worker_listens() -> None:
     with reserved(HERE, 0) as (port,):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((HERE, port))
@@ -64,7 +64,7 @@ def test_nobody_is_connected_until_somebody_listens() -> None:
             socket.create_connection((HERE, port)).close()
 
 
-def test_a_reserved_port_is_nobody_elses() -> None:
+def test_no_other_program_can_take_a_reserved_port() -> None:
     with (
         reserved(HERE, 0) as (port,),
         socket.socket() as other,
@@ -74,7 +74,7 @@ def test_a_reserved_port_is_nobody_elses() -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["ordinary", "sharing"])
-def test_a_port_on_which_somebody_listens_is_refused(shared: bool) -> None:
+def test_a_port_on_which_another_program_listens_is_refused(shared: bool) -> None:
     with listening(0, shared) as taken:
         port = taken.getsockname()[1]
         sentence = f"cannot listen on {HERE}:{port}: Address already in use"
@@ -83,7 +83,7 @@ def test_a_port_on_which_somebody_listens_is_refused(shared: bool) -> None:
 
 
 def test_a_port_that_another_server_has_reserved_is_refused() -> None:
-    """Nobody listens yet: its workers are starting."""
+    """Its workers are still starting, so nothing listens yet."""
     with (
         reserved(HERE, 0) as (port,),
         pytest.raises(OSError, match=f"cannot listen on {HERE}:{port}"),
@@ -92,7 +92,7 @@ def test_a_port_that_another_server_has_reserved_is_refused() -> None:
         pass
 
 
-def test_one_port_for_two_purposes_is_refused() -> None:
+def test_the_same_port_twice_is_refused() -> None:
     with reserved(HERE, 0) as (free,):
         pass
     with (
@@ -102,15 +102,15 @@ def test_one_port_for_two_purposes_is_refused() -> None:
         pass
 
 
-def test_afterwards_the_port_is_free_again() -> None:
+def test_a_port_is_free_again_after_the_reservation() -> None:
     with reserved(HERE, 0) as (port,):
         pass
-    with socket.socket() as anybody:
-        anybody.bind((HERE, port))
-        anybody.listen()
+    with socket.socket() as other:
+        other.bind((HERE, port))
+        other.listen()
 
 
-def test_a_port_that_was_reserved_is_free_again_when_the_next_one_is_taken() -> None:
+def test_no_port_stays_reserved_when_one_of_them_is_taken() -> None:
     with reserved(HERE, 0) as (free,):
         pass
     with listening(0, shared=False) as taken:
@@ -119,5 +119,5 @@ def test_a_port_that_was_reserved_is_free_again_when_the_next_one_is_taken() -> 
             reserved(HERE, free, taken.getsockname()[1]),
         ):
             pass
-        with socket.socket() as anybody:
-            anybody.bind((HERE, free))
+        with socket.socket() as other:
+            other.bind((HERE, free))

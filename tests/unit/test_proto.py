@@ -1,4 +1,4 @@
-"""The wire format: a field's number, type and name never change, because clients are out there."""
+"""The wire format: a field's number, type and name never change, because clients rely on them."""
 
 from google.protobuf.descriptor import FieldDescriptor
 

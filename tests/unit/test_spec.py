@@ -6,14 +6,14 @@ import pytest
 from alexnet.spec import Preprocess
 
 
-def test_defaults_are_the_papers() -> None:
+def test_the_defaults_are_those_of_the_paper() -> None:
     assert Preprocess() == Preprocess(resize=256, crop=224, interpolation="bilinear", tile=None)
 
 
 @pytest.mark.parametrize(
     ("crop", "expected"), [(224, (256, 224)), (112, (128, 112)), (64, (73, 64)), (448, (512, 448))]
 )
-def test_at_keeps_the_view_at_another_resolution(crop: int, expected: tuple[int, int]) -> None:
+def test_another_resolution_keeps_the_view(crop: int, expected: tuple[int, int]) -> None:
     view = Preprocess(interpolation="bicubic").at(crop)
     assert (view.resize, view.crop) == expected
     assert view.interpolation == "bicubic"
@@ -40,7 +40,7 @@ def test_a_view_cannot_be_changed() -> None:
         Preprocess().crop = 1  # type: ignore[misc]
 
 
-def test_the_tile_survives_another_resolution_and_is_at_least_a_pixel() -> None:
+def test_another_resolution_keeps_the_tile_which_is_at_least_a_pixel() -> None:
     assert Preprocess(tile=72).at(112) == Preprocess(128, 112, tile=72)
     with pytest.raises(ValueError, match="tile 0"):
         Preprocess(tile=0)

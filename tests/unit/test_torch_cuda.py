@@ -1,4 +1,4 @@
-"""The torch engine's program, with CUDA played by a list of what was asked of it."""
+"""The program of torch on a GPU, with a fake CUDA that lists every call."""
 
 import ctypes
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ RUN = f"run {SIDE} x {SIDE} in stream {STREAM}"
 
 
 class Gpu:
-    """Stands for torch.cuda, and for the device of the server's own."""
+    """In place of torch.cuda, and of our own device."""
 
     number = 0
 
@@ -84,7 +84,7 @@ class Graph:
 
 
 class Brightness:
-    """Answers for each class with the sum of the crop's pixels."""
+    """The logit of every class is the sum of the crop's pixels."""
 
     gpu: Gpu
 
@@ -100,7 +100,7 @@ class Brightness:
 
 
 def on_cpu(memory: Any, device: torch.device) -> torch.Tensor:
-    """What torch makes of the description of memory on a GPU, of memory that is none."""
+    """torch.as_tensor for a fake GPU: memory of the CPU, described as memory on a GPU."""
     assert device == torch.device("cuda", 0)
     described = memory.__cuda_array_interface__
     (address, read_only), dtype = described["data"], np.dtype(described["typestr"])
@@ -135,7 +135,7 @@ def test_a_batch_is_computed_from_one_address_to_the_other(gpu: Gpu) -> None:
     assert np.isnan(logits[2]).all()
 
 
-def test_it_warms_up_then_captures_then_only_replays_and_all_on_the_stream(gpu: Gpu) -> None:
+def test_it_warms_up_captures_and_then_only_replays_all_on_one_stream(gpu: Gpu) -> None:
     images, logits = np.zeros((1, SIDE, SIDE, 3), np.uint8), np.zeros((1, CLASSES), np.float32)
     torch_program = program(gpu)
     assert torch_program.name == "torch-cuda-fp16-test"
@@ -171,7 +171,7 @@ def test_graphs_share_their_memory_on_one_stream_only(gpu: Gpu) -> None:
         (1, (7, 5), "bf16", r"GPU 0 \(Tesla T4\) has no bf16: choose fp16"),
     ],
 )
-def test_what_cannot_run_here_is_one_sentence(
+def test_the_error_says_why_it_cannot_run_here(
     gpu: Gpu, gpus: int, capability: tuple[int, int], precision: str, sentence: str
 ) -> None:
     gpu.count, gpu.capability = gpus, capability

@@ -1,4 +1,4 @@
-"""What is asked of TensorRT and in which order, with TensorRT played by a module of our own."""
+"""The calls to TensorRT and their order, with a fake TensorRT."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +32,7 @@ class Context:
 
 
 class FakeTensorRt:
-    """Its engine makes contexts that note what they are told."""
+    """Its engine makes contexts that note every call."""
 
     __name__, __version__ = "tensorrt", "11.4"
     ILogger = SimpleNamespace(Severity=SimpleNamespace(WARNING=2))
@@ -99,19 +99,19 @@ def test_every_capture_has_a_context_of_its_own(fake: FakeTensorRt) -> None:
     program.close()
 
 
-def test_a_plan_that_does_not_load_is_one_sentence(fake: FakeTensorRt) -> None:
+def test_the_error_says_that_a_plan_cannot_be_loaded(fake: FakeTensorRt) -> None:
     fake.loads = False
     with pytest.raises(PlanError, match=r"^tensorrt 11\.4 cannot load the plan on GPU 0; its log"):
         TensorRtProgram(PLAN, FakeDevice())
 
 
-def test_a_size_that_the_plan_is_not_for_is_one_sentence(fake: FakeTensorRt) -> None:
+def test_the_error_names_the_sizes_that_the_plan_has(fake: FakeTensorRt) -> None:
     program = TensorRtProgram(PLAN, FakeDevice())
     with pytest.raises(PlanError, match=r"the plan is for batches of 1, 4, not of 8"):
         program.prepare(8, 64, 128, 1)
 
 
-def test_no_memory_for_a_context_is_one_sentence(fake: FakeTensorRt) -> None:
+def test_the_error_says_that_there_is_no_memory_for_a_context(fake: FakeTensorRt) -> None:
     fake.contexts = [None]
     with pytest.raises(PlanError, match="GPU 0 has no memory for batches of 4"):
         TensorRtProgram(PLAN, FakeDevice()).prepare(4, 64, 128, 1)
@@ -120,7 +120,7 @@ def test_no_memory_for_a_context_is_one_sentence(fake: FakeTensorRt) -> None:
 @pytest.mark.parametrize(
     "call", ["set_optimization_profile_async", "set_input_shape", "set_tensor_address"]
 )
-def test_what_tensorrt_refuses_is_an_error(fake: FakeTensorRt, call: str) -> None:
+def test_a_call_that_tensorrt_refuses_is_an_error(fake: FakeTensorRt, call: str) -> None:
     context = Context(fake.said)
     context.refuses = call
     fake.contexts = [context]
@@ -128,7 +128,7 @@ def test_what_tensorrt_refuses_is_an_error(fake: FakeTensorRt, call: str) -> Non
         TensorRtProgram(PLAN, FakeDevice()).prepare(4, 64, 128, 1)
 
 
-def test_an_input_that_was_forgotten_is_an_error(fake: FakeTensorRt) -> None:
+def test_an_input_that_is_not_set_is_an_error(fake: FakeTensorRt) -> None:
     context = Context(fake.said)
     context.lacks = ["images"]
     fake.contexts = [context]
