@@ -125,8 +125,8 @@ async def test_the_message_of_a_photo_may_name_another_id_than_its_call(
     channel: grpc.aio.Channel,
 ) -> None:
     stub = pb_grpc.ClassifierStub(channel)
-    for fields, expected in (({}, "call-1"), ({"request_id": "photo-1"}, "photo-1")):
-        request = pb.ClassifyRequest(image=flat(50), **fields)
+    for own, expected in (("", "call-1"), ("photo-1", "photo-1")):
+        request = pb.ClassifyRequest(image=flat(50), request_id=own)
         assert (await stub.Classify(request, metadata=named("call-1"))).request_id == expected
 
 
@@ -161,10 +161,9 @@ async def test_a_bad_id_is_refused_over_http(
 async def test_a_bad_id_is_refused_over_grpc(
     fake: Fake, channel: grpc.aio.Channel, method: str, bad: str
 ) -> None:
-    if "Stream" in method:
-        call: Any = channel.stream_stream(f"/{method}")(metadata=named(bad))
-    else:
-        call = channel.unary_unary(f"/{method}")(b"", metadata=named(bad))
+    streams = "Stream" in method
+    kind: Any = channel.stream_stream if streams else channel.unary_unary
+    call = kind(f"/{method}")(*([] if streams else [b""]), metadata=named(bad))
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert await call.details() == RULE
     assert dict(await call.trailing_metadata())["alexnet-reason"] == "invalid_argument"
