@@ -120,6 +120,7 @@ async def test_the_time_of_a_photo_is_that_of_its_form() -> None:
         uploading(fake.url, form(50, 75), MULTIPART) as upload,
     ):
         await upload.send(stop=-20)
+        await fake.until_in_flight(1)
         await asyncio.sleep(0.05)  # a slow sender
         await upload.send(start=-20)
         times = [file["timing_ms"] for file in (await upload.reply()).json["files"]]

@@ -30,6 +30,7 @@ def form(photo: bytes) -> bytes:
 async def over_rest(fake: Fake, body: bytes, content_type: str) -> dict[str, float]:
     async with uploading(fake.url, body, content_type) as upload:
         await upload.send(stop=-1)
+        await fake.until_in_flight(1)
         await asyncio.sleep(SLOW_S)
         await upload.send(start=-1)
         times: dict[str, float] = (await upload.reply()).json["timing_ms"]
