@@ -64,7 +64,15 @@ def test_json_lines(fake: FakeServer, cat: Path, tmp_path: Path) -> None:
                 "mode": "RGB",
                 "orientation": 1,
             },
-            "timing_ms": {"decode": 1.0, "queue": 2.0, "infer": 3.0, "total": 11.0},
+            "timing_ms": {
+                "decode": 1.0,
+                "queue": 2.0,
+                "infer": 3.0,
+                "total": 11.0,
+                "upload": 0.0,
+                "decode_queue": 0.0,
+                "batch_queue": 0.0,
+            },
             "request_id": "made-up",
         },
         {

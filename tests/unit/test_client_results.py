@@ -34,7 +34,16 @@ def test_a_response_becomes_dataclasses() -> None:
         predictions=[pb.Prediction(index=7, synset="n01", label="lynx", probability=0.5)],
         model=pb.ModelVersion(name="alexnet", version="2", build="b"),
         image=pb.Image(format="PNG", width=3, height=4, mode="L", orientation=6),
-        timing=pb.Timing(decode_ms=1, queue_ms=2, infer_ms=3, total_ms=6, batch_size=8),
+        timing=pb.Timing(
+            decode_ms=1,
+            queue_ms=2,
+            infer_ms=3,
+            total_ms=10,
+            batch_size=8,
+            upload_ms=4,
+            decode_queue_ms=0.5,
+            batch_queue_ms=1.5,
+        ),
         request_id="mine",
     )
     answer = results.classification(response, attempts=2)
@@ -42,7 +51,7 @@ def test_a_response_becomes_dataclasses() -> None:
         predictions=(results.Prediction(7, "n01", "lynx", 0.5),),
         model=results.ModelVersion("alexnet", "2", "b"),
         image=results.Image("PNG", 3, 4, "L", 6),
-        timing=results.Timing(1, 2, 3, 6, 8),
+        timing=results.Timing(1, 2, 3, 10, 8, 4, 0.5, 1.5),
         request_id="mine",
         attempts=2,
     )
