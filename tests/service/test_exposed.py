@@ -35,7 +35,7 @@ async def test_a_compressed_upload_is_counted_with_all_that_it_may_become() -> N
         assert fake.count("alexnet_photo_bytes") == limit
 
 
-async def test_however_long_a_deadline_an_upload_has_the_servers_own_time() -> None:
+async def test_an_upload_ends_at_the_servers_own_timeout_however_long_its_deadline() -> None:
     async with (
         faking(request_timeout_s=0.2) as fake,
         uploading(fake.url, flat(0), X_Request_Timeout_Ms=FOREVER_MS) as upload,

@@ -176,7 +176,7 @@ MANY = {
 
 
 @pytest.mark.parametrize("parts", MANY)
-async def test_parts_that_no_request_has_so_many_of_are_refused_unlooked_at(
+async def test_too_many_inputs_outputs_dimensions_or_parameters_are_refused(
     fake: Fake, parts: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def made(*_: Any) -> None:

@@ -251,7 +251,7 @@ def test_a_failure_is_counted_by_our_reason_and_by_tritons(
     assert value(metrics, "nv_inference_request_success") == 0
 
 
-def test_a_request_without_a_version_is_counted_and_is_no_models(metrics: Metrics) -> None:
+def test_a_request_that_got_no_version_is_counted_and_belongs_to_no_model(metrics: Metrics) -> None:
     metrics.request_failed("grpc", NotReady("nothing is loaded"))
     labels = {"face": "grpc", "outcome": "not_ready", "version": ""}
     assert value(metrics, "alexnet_requests_total", **labels) == 1

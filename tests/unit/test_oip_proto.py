@@ -1,6 +1,6 @@
 """The Open Inference Protocol on the wire: what we declare has the public protocol's numbers.
 
-tests/service/tritonclient/ compares the same with the descriptors of a client nobody here wrote.
+tests/service/tritonclient/ compares the same with the descriptors of Triton's own client.
 """
 
 import re
