@@ -14,7 +14,8 @@ from torch import Tensor
 from training.recipe import Recipe
 
 # The principal components of ImageNet's pixels (RGB, 0-255): standard deviations, and one
-# component a column (cuda-convnet2's `color_pca`; figures from its released batches).
+# component a row (cuda-convnet2's `color_pca`; figures from its released batches). The last and
+# by far the largest is brightness.
 PCA_STD = (19.7208, 37.0939, 121.7801)
 PCA = (
     (0.41795513, -0.81698062, 0.39731118),
@@ -133,7 +134,7 @@ def colour_noise(recipe: Recipe, count: int, generator: torch.Generator) -> Tens
     weights = torch.tensor(PCA_STD)
     if recipe.noise == "paper":
         weights = weights**2 / 255
-    return (torch.randn(count, 3, generator=generator) * weights) @ torch.tensor(PCA).T
+    return (torch.randn(count, 3, generator=generator) * weights) @ torch.tensor(PCA)
 
 
 def _size(view: tuple[float, float], side: int, generator: torch.Generator) -> tuple[int, int]:

@@ -105,13 +105,20 @@ def covariance(recipe: Recipe) -> np.ndarray:
 
 
 def test_colours_shift_along_the_principal_components_by_a_tenth_of_their_deviation() -> None:
-    expected = COMPONENTS @ np.diag((0.1 * DEVIATIONS) ** 2) @ COMPONENTS.T / 1.1**2
+    expected = COMPONENTS.T @ np.diag((0.1 * DEVIATIONS) ** 2) @ COMPONENTS / 1.1**2
     np.testing.assert_allclose(covariance(ORIGINAL), expected, rtol=0.02, atol=0.1)
+
+
+def test_most_of_the_colour_noise_is_brightness_as_released() -> None:
+    """0.893 of its variance lies along grey; with the components transposed it was 0.138."""
+    grey = np.ones(3) / np.sqrt(3)
+    found = covariance(ORIGINAL)
+    assert grey @ found @ grey / np.trace(found) == pytest.approx(0.893, abs=0.003)
 
 
 def test_the_paper_weighs_components_by_eigenvalues_and_does_not_scale_photos() -> None:
     deviations = 0.1 * DEVIATIONS**2 / 255
-    expected = COMPONENTS @ np.diag(deviations**2) @ COMPONENTS.T
+    expected = COMPONENTS.T @ np.diag(deviations**2) @ COMPONENTS
     np.testing.assert_allclose(covariance(PAPER), expected, rtol=0.02, atol=0.03)
     assert set(draw(PAPER, 20, 256, 224, 0.1, seeded()).gain.tolist()) == {1.0}
 
