@@ -39,11 +39,13 @@ def test_recipe_2012_is_net_145() -> None:
 
 
 @pytest.mark.parametrize("per_epoch", [1, 12, 10_009])
-def test_the_colour_noise_of_2012_ends_with_its_epoch_66(per_epoch: int) -> None:
+def test_colour_noise_ends_with_epoch_66_of_net_145_and_67_of_net_170(per_epoch: int) -> None:
     """With the comparison of the training loop."""
     until = ORIGINAL.noise_until * 90 * per_epoch
     assert 66 * per_epoch - 1 < until <= 66 * per_epoch
-    assert PAPER.noise_until == DEXP.noise_until == 1.0
+    until = DEXP.noise_until * 95 * per_epoch
+    assert 67 * per_epoch - 1 < until <= 67 * per_epoch
+    assert PAPER.noise_until == 1.0
 
 
 def test_the_differences_between_paper_and_code() -> None:

@@ -51,8 +51,16 @@ def test_the_papers_rate_is_one_for_all_and_drops_three_times() -> None:
 def test_dexp_has_four_stages_and_its_biases_two(quarter: int, weight: float, bias: float) -> None:
     steps = 95 * 12
     for step in (quarter * steps // 4, (quarter + 1) * steps // 4 - 1):
-        expected = (weight, bias, weight, bias)
+        frozen = step >= 73 * 12
+        expected = (weight, bias, 0, 0) if frozen else (weight, bias, weight, bias)
         assert rates(DEXP, step, steps) == pytest.approx(expected, rel=1e-3)
+
+
+def test_net_170_froze_conv1_from_its_epoch_74_on() -> None:
+    assert rates(DEXP, 73 * 12 - 1, 95 * 12).conv1_weights > 0
+    last = rates(DEXP, 73 * 12, 95 * 12)
+    assert (last.conv1_weights, last.conv1_biases) == (0, 0)
+    assert last.weights == pytest.approx(4e-5, rel=1e-3)
 
 
 def test_a_linear_rate_rises_linearly_to_the_peak_and_falls_linearly_to_zero() -> None:
