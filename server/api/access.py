@@ -12,7 +12,7 @@ from server.telemetry import logs
 
 REQUEST_ID = "x-request-id"
 # What may stand in a header, a log line and a URL without quoting.
-_VALID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+VALID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 def check(headers: Mapping[str, str]) -> str:
@@ -25,7 +25,7 @@ def identify(given: str) -> str:
     could break a log line or a header."""
     if not given:
         given = f"{getrandbits(128):032x}"
-    elif not _VALID.fullmatch(given):
+    elif not VALID.fullmatch(given):
         raise BadRequest("a request id has 1 to 128 letters, digits or . _ : / + = @ -")
     logs.request_id.set(given)
     return given

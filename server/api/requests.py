@@ -20,6 +20,7 @@ from server.scheduler.job import Request
 from server.service import Service
 
 ENCODINGS = ("identity", "gzip", "deflate")
+TIMEOUT, PRIORITY = "x-request-timeout-ms", "x-request-priority"
 SHORT_BYTES, SHORT_S = 1 << 16, 5.0
 """Limits for JSON bodies that are not counted as uploads."""
 MAX_FILES = 64
@@ -45,10 +46,10 @@ def admit(
     """`Service.admit` with what the headers say. Raises BadRequest, counted."""
     headers, length = request.headers, request.content_length
     try:
-        timeout = headers.get("x-request-timeout-ms")
+        timeout = headers.get(TIMEOUT)
         if timeout is not None and not _is_number(timeout):
-            raise BadRequest("x-request-timeout-ms must be a whole number of milliseconds")
-        priority = whole(headers, "x-request-priority")
+            raise BadRequest(f"{TIMEOUT} must be a whole number of milliseconds")
+        priority = whole(headers, PRIORITY)
     except ServeError as error:
         service.refused(face, error)
         raise
