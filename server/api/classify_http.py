@@ -38,6 +38,11 @@ class ClassifyHttp:
         return None
 
     async def classify(self, request: web.Request) -> web.Response:
+        """Classifies a photo, or each of those in a form.
+
+        The classes come most probable first. Several files are answered with `files`, each with the
+        status that it would have alone.
+        """
         service = self._service
         if request.content_type == "multipart/form-data":
             return await self._classify_form(request)
@@ -49,9 +54,11 @@ class ClassifyHttp:
             return _reply(request, answer, k)
 
     async def list_models(self, request: web.Request) -> web.Response:
+        """Every version that is served."""
         return web.json_response({"models": [*map(version, self._service.repository.served)]})
 
     async def get_model(self, request: web.Request) -> web.Response:
+        """What is served, and how well it was measured."""
         return web.json_response(version(self._named(request)))
 
     async def get_costs(self, request: web.Request) -> web.Response:

@@ -19,6 +19,7 @@ class Probes:
         return web.json_response({"live": True})
 
     async def ready(self, request: web.Request) -> web.Response:
+        """Whether traffic should be sent here: 503 while it drains, or an engine fails."""
         ready = self._service.ready
         body = {"ready": ready, "state": self._service.state.value}
         return web.json_response(body, status=200 if ready else 503)

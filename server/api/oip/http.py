@@ -42,27 +42,34 @@ class OipHttp:
         ]
 
     async def server(self, request: web.Request) -> web.Response:
+        """The server's name, version and extensions."""
         return web.json_response(metadata.server(self._control.extensions))
 
     async def live(self, request: web.Request) -> web.Response:
+        """200 as long as the process answers at all."""
         return web.json_response({"live": True})
 
     async def ready(self, request: web.Request) -> web.Response:
+        """Whether requests should be sent here: 503 if not."""
         ready = self._service.ready
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 
     async def model_ready(self, request: web.Request) -> web.Response:
+        """Whether the model is served and the server ready: 503 if not."""
         name, version = _model(request)
         ready = self._models.ready(name, version)
         return web.json_response({"name": name, "ready": ready}, status=200 if ready else 503)
 
     async def metadata(self, request: web.Request) -> web.Response:
+        """What the model takes and gives: the batch is -1."""
         return web.json_response(metadata.metadata(self._models, *_model(request)))
 
     async def config(self, request: web.Request) -> web.Response:
+        """Triton's model configuration, as far as it has a meaning here."""
         return web.json_response(metadata.config(self._models, *_model(request)))
 
     async def statistics(self, request: web.Request) -> web.Response:
+        """Counts and times since the start, with the meanings of Triton's statistics."""
         return web.json_response(
             metadata.statistics(
                 self._models, *_model(request), await self._control.control.counts()
@@ -70,6 +77,11 @@ class OipHttp:
         )
 
     async def infer(self, request: web.Request) -> web.Response:
+        """Classifies photos, or crops that are ready for the network.
+
+        The elements of a tensor are in the JSON, or in bytes after it; probabilities are answered,
+        or as many classes as an output's parameter `classification` asks for.
+        """
         service, (name, version) = self._service, _model(request)
         self._models.check(name)
         with requests.admit(
@@ -90,17 +102,20 @@ class OipHttp:
         return web.Response(body=answer, content_type="application/octet-stream", headers=lengths)
 
     async def index(self, request: web.Request) -> web.Response:
+        """Every version on disk, and whether it is served."""
         self._control.check(_peer(request))
         only_ready = (await self._options(request)).get("ready") is True
         return web.json_response(self._control.index(_peer(request), only_ready))
 
     async def load(self, request: web.Request) -> web.Response:
+        """Serves what the disk has now."""
         self._control.check(_peer(request))
         parameters = (await self._options(request)).get("parameters", {})
         await self._control.load(_peer(request), request.match_info["model"], parameters)
         return web.json_response({})
 
     async def unload(self, request: web.Request) -> web.Response:
+        """Serves no version until the next load."""
         await self._control.unload(_peer(request), request.match_info["model"])
         return web.json_response({})
 
