@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PROTO := protos/classifier.proto protos/caffe.proto protos/oip.proto
 SERVICE := protos/classifier.proto protos/oip.proto
 
-.PHONY: help serve test test-gpu-build test-gpu check proto train export evaluate score format clean
+.PHONY: help serve test test-gpu-build test-gpu check proto openapi train export evaluate score format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ check: .venv/dev.stamp ## format, lint, types, generated code; under a minute
 proto: .venv/dev.stamp ## generate protos/*_pb2* from the .proto files
 	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. $(PROTO)
 	@$(BIN)/python -m grpc_tools.protoc -I . --grpc_python_out=. $(SERVICE)
+
+openapi: .venv/dev.stamp ## generate docs/openapi.json from what the server does
+	@$(BIN)/python -m tests.openapi > docs/openapi.json
 
 train: .venv/dev.stamp ## ARGS="--train photos/train --val photos/val --recipe plain"
 	@$(BIN)/alexnet-train $(ARGS)

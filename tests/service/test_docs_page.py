@@ -1,6 +1,8 @@
 """The documentation that the server serves: true for programs, and alive in a browser."""
 
+import base64
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -10,13 +12,15 @@ from typing import Any
 import aiohttp
 import pytest
 from openapi_schema_validator import OAS31Validator
-from openapi_spec_validator import validate
 
-from alexnet import __version__
-from tests.fakes import faking
+from tests.fakes import faking, flat
+from tests.openapi import COMMITTED
 from tests.photos import jpeg
 from tests.processes import ServerProcess
 
+# Headers of HTTP and of browsers, which mean the same everywhere.
+USUAL = {"connection", "content-length", "content-type", "date", "location", "server"}
+USUAL |= {"content-security-policy", "x-content-type-options"}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
@@ -27,13 +31,11 @@ async def document(base: str) -> dict[str, Any]:
         return found
 
 
-async def test_the_description_is_valid_openapi_of_this_version(server: ServerProcess) -> None:
-    found = await document(server.http)
-    validate(found)
-    assert found["info"]["version"] == __version__
+async def test_what_is_served_is_what_is_committed(server: ServerProcess) -> None:
+    assert await document(server.http) == json.loads(COMMITTED.read_text())
 
 
-async def test_the_description_lists_exactly_the_routes_of_the_public_port() -> None:
+async def test_the_document_lists_exactly_the_routes_of_the_public_port() -> None:
     async with faking() as fake:
         described = {
             (verb.upper(), path)
@@ -42,31 +44,32 @@ async def test_the_description_lists_exactly_the_routes_of_the_public_port() -> 
         }
         routes = {
             (route.method, route.resource.canonical)
-            for route in fake.http._http._runner.app.router.routes()
+            for route in fake.server.http._runner.app.router.routes()
             if route.resource is not None and route.method != "HEAD"
-            # The Open Inference Protocol has a description of its own.
-            if not route.resource.canonical.startswith("/v2")
         }
-    assert routes - described == {("GET", path) for path in ("/", "/docs", "/openapi.json")}
-    assert described <= routes
+    assert described == routes
 
 
-async def test_an_answer_has_exactly_the_properties_that_are_described(
-    server: ServerProcess,
-) -> None:
-    schemas = (await document(server.http))["components"]["schemas"]
-    async with aiohttp.ClientSession(server.http) as session:
-        async with session.post("/v1/classify", data=jpeg()) as response:
-            answer = await response.json()
-        async with session.get("/v1/models") as response:
-            (model,) = (await response.json())["models"]
-        async with session.post("/v1/classify", data=b"text") as response:
-            error = await response.json()
-        async with session.get("/readyz") as response:
-            ready = await response.json()
-    kinds = {"Classification": answer, "Model": model, "Error": error, "Ready": ready}
-    for name, found in kinds.items():
-        OAS31Validator(closed(schemas[name])).validate(found)
+async def ask(base: str, verb: str, path: str, url: str = "", **sent: Any) -> tuple[int, Any]:
+    """Status and JSON of an answer that has all and nothing but what the document says of it."""
+    found = await document(base)
+    async with (
+        aiohttp.ClientSession(base) as session,
+        session.request(verb, url or path, allow_redirects=False, **sent) as response,
+    ):
+        described = found["paths"][path][verb]["responses"][str(response.status)]
+        described_headers = {name.lower() for name in described["headers"]}
+        assert {name.lower() for name in response.headers} <= described_headers | USUAL
+        content = described["content"]
+        if response.status == 302:
+            assert content == {}
+            return response.status, None
+        schema = closed(content[response.content_type]["schema"])
+        if response.content_type != "application/json":
+            return response.status, None
+        body = await response.json()
+    OAS31Validator(schema | {"components": closed(found["components"])}).validate(body)
+    return response.status, body
 
 
 def closed(schema: Any) -> Any:
@@ -76,7 +79,76 @@ def closed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     inside = {name: closed(value) for name, value in schema.items()}
-    return {**inside, "additionalProperties": False} if "properties" in schema else inside
+    return {**inside, "additionalProperties": False} if "required" in schema else inside
+
+
+async def test_every_get_is_answered_as_described(server: ServerProcess) -> None:
+    await ask(server.http, "post", "/v1/classify", data=jpeg())  # there is something to count
+    for path, verbs in (await document(server.http))["paths"].items():
+        if "get" in verbs:
+            url = path.format(name="alexnet", model="alexnet", version="1")
+            status, _ = await ask(server.http, "get", path, url)
+            assert status == (302 if path == "/" else 200), path
+        if "get" in verbs and "{" in path:
+            url = path.format(name="other", model="other", version="1")
+            assert (await ask(server.http, "get", path, url))[0] == 404, path
+
+
+async def test_uploads_are_answered_as_described() -> None:
+    async with faking() as fake:
+        for verb in ("post", "put"):
+            status, one = await ask(fake.url, verb, "/v1/classify", data=flat(75))
+            assert (status, one["predictions"][0]["index"]) == (200, 3)
+        assert (await ask(fake.url, "post", "/v1/classify", data=b"text"))[0] == 415
+        form = aiohttp.FormData()
+        for data in (flat(75), b"text"):
+            form.add_field("file", data, filename="photo")
+        _, several = await ask(fake.url, "post", "/v1/classify", data=form)
+        assert [row["status"] for row in several["files"]] == [200, 415]
+
+
+async def test_inference_is_answered_as_described() -> None:
+    path, url = "/v2/models/{model}/infer", "/v2/models/tiny/infer"
+    tensor = {
+        "name": "image",
+        "datatype": "BYTES",
+        "shape": [1],
+        "parameters": {"content_type": "base64"},
+        "data": [base64.b64encode(flat(75)).decode()],
+    }
+    classes = {"name": "probabilities", "parameters": {"classification": 1}}
+    most: dict[str, Any] = {"inputs": [tensor], "outputs": [classes], "id": "7"}
+    async with faking() as fake:
+        components = closed((await document(fake.url))["components"])
+        request = {"$ref": "#/components/schemas/InferRequest", "components": components}
+        for asked in (most, {"inputs": [tensor]}):
+            OAS31Validator(request).validate(asked)
+            status, body = await ask(fake.url, "post", path, url, json=asked)
+            assert (status, body["outputs"][0]["name"]) == (200, "probabilities")
+        raw = {"data": flat(75), "headers": {"Inference-Header-Content-Length": "0"}}
+        assert await ask(fake.url, "post", path, url, **raw) == (200, None)
+        assert (await ask(fake.url, "post", path, url, json={}))[0] == 400
+
+
+async def test_repository_control_is_answered_as_described() -> None:
+    async with faking(repository_control="open") as fake:
+        _, index = await ask(fake.url, "post", "/v2/repository/index", json={"ready": True})
+        assert [entry["name"] for entry in index] == ["tiny", "tiny_pixels"]
+        for verb in ("unload", "load"):
+            path = f"/v2/repository/models/{{model}}/{verb}"
+            assert await ask(fake.url, "post", path, path.format(model="tiny")) == (200, {})
+            assert (await ask(fake.url, "post", path, path.format(model="other")))[0] == 404
+    async with faking() as fake:
+        assert (await ask(fake.url, "post", "/v2/repository/index"))[0] == 403
+
+
+async def test_a_server_without_a_version_answers_as_described() -> None:
+    model = "/v2/models/{model}"
+    async with faking() as fake:
+        await fake.service.repository.unload()
+        for path in ("/readyz", "/v2/health/ready", f"{model}/ready", model):
+            assert (await ask(fake.url, "get", path, path.format(model="tiny")))[0] == 503
+        assert (await ask(fake.url, "post", "/v1/classify", data=flat(75)))[0] == 503
 
 
 async def test_the_page_is_served_with_a_policy_that_lets_nothing_in_from_outside(

@@ -1,7 +1,6 @@
 """Every error has a reason of its own; server/errors.py is the one table of what each is answered
-with, which both protocols and the documentation follow."""
+with, which both protocols and the documentation follow (OpenAPI: test_openapi.py)."""
 
-import json
 import re
 
 from server.api.messages import failure
@@ -51,16 +50,6 @@ def test_only_what_is_our_fault_or_a_matter_of_time_is_a_5xx() -> None:
 def test_the_page_on_operations_lists_exactly_these_reasons_and_statuses() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| ([A-Z_]+) \|", OPERATIONS, re.MULTILINE)
     assert sorted(rows) == sorted((kind.reason, str(kind.http), kind.grpc) for kind in ERRORS)
-
-
-def test_the_documentation_of_rest_lists_exactly_these_reasons_and_statuses() -> None:
-    document = json.loads((ROOT / "server" / "api" / "web" / "openapi.json").read_text())
-    error = document["components"]["schemas"]["Error"]["properties"]["error"]
-    assert sorted(error["properties"]["code"]["enum"]) == sorted(TABLE)
-    disabled, _, _ = TABLE["disabled"]  # classifying cannot be switched off
-    for verb in ("post", "put"):
-        statuses = {int(s) for s in document["paths"]["/v1/classify"][verb]["responses"]}
-        assert statuses == {200, *(kind.http for kind in ERRORS)} - {disabled}
 
 
 def test_the_json_of_an_error() -> None:

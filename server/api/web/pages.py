@@ -1,13 +1,14 @@
-"""`/docs` for people, `/openapi.json` for programs: files beside this one, nothing from a CDN."""
+"""`/docs` for people, `/openapi.json` for programs: made here, nothing from a CDN."""
 
 import json
+from collections.abc import Iterable
+from functools import cached_property
 from importlib import resources
 
 from aiohttp import web
 
-from alexnet import __version__
+from server.api.web.openapi import document
 
-_FOLDER = resources.files("server.api.web")
 # The page is one file with its own style and script, and may talk to this server only.
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -16,11 +17,10 @@ _POLICY = (
 
 
 class Pages:
-    def __init__(self) -> None:
-        document = json.loads(_FOLDER.joinpath("openapi.json").read_text())
-        document["info"]["version"] = __version__
-        self._openapi = json.dumps(document)
-        self._page = _FOLDER.joinpath("docs.html").read_text()
+    def __init__(self, others: Iterable[web.RouteDef]):
+        """`others` are described beside these."""
+        self._described = [*others, *self.routes()]
+        self._page = resources.files("server.api.web").joinpath("docs.html").read_text()
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -29,12 +29,19 @@ class Pages:
             web.get("/openapi.json", self.openapi),
         ]
 
+    @cached_property
+    def _document(self) -> str:
+        return json.dumps(document(self._described))
+
     async def home(self, request: web.Request) -> web.Response:
+        """To the page."""
         raise web.HTTPFound("/docs")
 
     async def page(self, request: web.Request) -> web.Response:
+        """A page to try the server, and to read this."""
         headers = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff"}
         return web.Response(text=self._page, content_type="text/html", headers=headers)
 
     async def openapi(self, request: web.Request) -> web.Response:
-        return web.Response(text=self._openapi, content_type="application/json")
+        """This document."""
+        return web.Response(text=self._document, content_type="application/json")
