@@ -39,8 +39,8 @@ proto: .venv/dev.stamp ## generate protos/*_pb2* from the .proto files
 	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. $(PROTO)
 	@$(BIN)/python -m grpc_tools.protoc -I . --grpc_python_out=. $(SERVICE)
 
-openapi: .venv/dev.stamp ## generate docs/openapi.json from what the server does
-	@$(BIN)/python -m tests.openapi > docs/openapi.json
+openapi: .venv/dev.stamp ## generate server/api/web/openapi.json from what the server does
+	@$(BIN)/python -m tests.openapi > server/api/web/openapi.json
 
 train: .venv/dev.stamp ## ARGS="--train photos/train --val photos/val --recipe plain"
 	@$(BIN)/alexnet-train $(ARGS)

@@ -103,8 +103,8 @@ def build(config: Config, seat: Seat | None, make_open: MakeOpen) -> tuple[Serve
         *ClassifyHttp(service).routes(),
         *OipHttp(service, control).routes(),
         *probes,
+        *Pages().routes(),
     ]
-    public += Pages(public).routes()
     # A worker shares its ports with the others, and has metrics on the socket of its seat.
     extra = [plain_scrape(metrics.registry), *peers.routes(alone)] if seat else []
     private = [*probes, *(extra or [scrape(metrics.registry)])]

@@ -14,7 +14,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 from tests.fakes import faking, flat
-from tests.openapi import COMMITTED
+from tests.openapi.__main__ import COMMITTED
 from tests.photos import jpeg
 from tests.processes import ServerProcess
 

@@ -9,13 +9,13 @@ from openapi_spec_validator import validate
 from alexnet import __version__
 from alexnet.formats import FORMATS
 from protos import classifier_pb2, oip_pb2
-from protos.schemas import Schemas, comments
 from server.api import requests
 from server.api.classify_http import OPTIONS
-from server.api.web import openapi
-from server.api.web.openapi import document
 from server.errors import ERRORS, ServeError
-from tests.openapi import COMMITTED, routes, text
+from tests.openapi import document as openapi
+from tests.openapi.__main__ import COMMITTED, routes, text
+from tests.openapi.document import document
+from tests.openapi.schemas import Schemas, comments
 
 DOCUMENT = document(routes())
 OPERATIONS = [

@@ -1,14 +1,10 @@
-"""`/docs` for people, `/openapi.json` for programs: made here, nothing from a CDN."""
+"""`/docs` for people, `/openapi.json` for programs (`make openapi`): nothing from a CDN."""
 
-import json
-from collections.abc import Iterable
-from functools import cached_property
 from importlib import resources
 
 from aiohttp import web
 
-from server.api.web.openapi import document
-
+_FOLDER = resources.files("server.api.web")
 # The page is one file with its own style and script, and may talk to this server only.
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -17,10 +13,9 @@ _POLICY = (
 
 
 class Pages:
-    def __init__(self, others: Iterable[web.RouteDef]):
-        """`others` are described beside these."""
-        self._described = [*others, *self.routes()]
-        self._page = resources.files("server.api.web").joinpath("docs.html").read_text()
+    def __init__(self) -> None:
+        self._page = _FOLDER.joinpath("docs.html").read_text()
+        self._document = _FOLDER.joinpath("openapi.json").read_text()
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -28,10 +23,6 @@ class Pages:
             web.get("/docs", self.page),
             web.get("/openapi.json", self.openapi),
         ]
-
-    @cached_property
-    def _document(self) -> str:
-        return json.dumps(document(self._described))
 
     async def home(self, request: web.Request) -> web.Response:
         """To the page."""

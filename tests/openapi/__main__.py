@@ -10,11 +10,11 @@ from server.api.oip.control import RepositoryControl
 from server.api.oip.http import OipHttp
 from server.api.oip.models import OipModels
 from server.api.probes import Probes
-from server.api.web.openapi import document
 from server.api.web.pages import Pages
+from tests.openapi.document import document
 from tests.paths import ROOT
 
-COMMITTED = ROOT / "docs" / "openapi.json"
+COMMITTED = ROOT / "server" / "api" / "web" / "openapi.json"
 
 
 def routes() -> list[web.RouteDef]:
@@ -25,7 +25,7 @@ def routes() -> list[web.RouteDef]:
         *ClassifyHttp(nothing).routes(),
         *OipHttp(nothing, control).routes(),
         *Probes(nothing).routes(),
-        *Pages([]).routes(),
+        *Pages().routes(),
     ]
 
 

@@ -16,13 +16,13 @@ from alexnet import __version__
 from alexnet.formats import FORMATS
 from protos import classifier_pb2 as pb
 from protos import oip_pb2 as oip
-from protos.schemas import Json, Schemas, comments, fields
 from server import errors
 from server.api import access, requests
 from server.api.classify_http import OPTIONS
 from server.api.oip.http import HEADER_LENGTH
 from server.errors import ERRORS, ServeError
 from server.service import DEFAULT_TOP_K, State
+from tests.openapi.schemas import Json, Schemas, comments, fields
 
 # By what the path has in it.
 _RAISES: dict[str, Collection[type[ServeError]]] = {
