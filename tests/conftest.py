@@ -11,6 +11,8 @@ from tests.processes import ServerProcess, start_server, stop_server
 
 # A test run keeps the machine busy: its cost models must not be used by other servers here.
 os.environ["ALEXNET_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "costmodels")
+# torch on one thread, here and in the commands: two lanes of tests would fight for the CPUs.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
