@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from export.evaluate import main
+from export.parity import speeds
 from tests.model.evaluation import Evaluate
 from tests.photos import class_folders
 
@@ -22,6 +23,14 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def briefly_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """alexnet-export tells the speed of two photos once, and not of 32 five times."""
+    monkeypatch.setattr(
+        "export.__main__.speeds", lambda onnx, batch, rounds: speeds(onnx, batch[:2], rounds=1)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,21 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 from alexnet.bundle import Bundle
+from export.__main__ import main as export
 from tests.paths import ROOT
 from tests.photos import class_folders
 from tests.processes import start_server, stop_server
-from training.importers import load_model
+from training.__main__ import main as train
+from training.checkpoint import Checkpoint
+from training.network import AlexNet
 
 # Synsets far apart in the list, so that a wrong index shows.
 CLASSES = ("n01443537", "n02123045", "n02504458", "n07753592")
@@ -25,30 +30,69 @@ def run(*command: str | Path) -> "subprocess.CompletedProcess[str]":
     )  # fmt: skip
 
 
+def refused(
+    monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *arguments: str | Path
+) -> str:
+    """The last words of a command, here in this process."""
+    monkeypatch.setattr("sys.argv", ["command", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return str(ended.value.code)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Photos of four classes, the run folder of a network that was trained on them, and the log."""
+
+    photos: Path
+    val: Path
+    run: Path
+    log: str
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos of four classes, and a network trained on them."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("chain")
-    class_folders(folder / "photos", CLASSES, each=24)
-    photos = folder / "photos"
-    trained = run("training", "--train", photos, "--val", photos, "--recipe", "smoke",
-                  "--epochs", "6", "--output", folder / "run",
-                  "--cache", folder / "cache")  # fmt: skip
-    assert trained.returncode == 0, trained.stderr
-    assert "images/s" in trained.stderr
-    return folder
+    photos, val = folder / "photos", folder / "val"
+    class_folders(photos, CLASSES, each=24)
+    class_folders(val, CLASSES, each=6, seed=1)
+    done = run("training", "--train", photos, "--val", val, "--recipe", "smoke",
+               "--epochs", "4", "--prune", "0.25", "--output", folder / "run",
+               "--cache", folder / "cache")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return Trained(photos, val, folder / "run", done.stderr)
 
 
 @pytest.fixture(scope="module")
-def bundle(folder: Path) -> Path:
-    path = folder / "bundle"
-    exported = run("export", folder / "run" / "model.safetensors", "--photos", folder / "photos",
-                   "--val", folder / "photos", "--output", path)  # fmt: skip
+def bundle(trained: Trained) -> Path:
+    path = trained.run.parent / "bundle"
+    exported = run("export", trained.run / "model.safetensors", "--photos", trained.val,
+                   "--val", trained.val, "--output", path)  # fmt: skip
     assert exported.returncode == 0, exported.stderr
     return path
 
 
-def test_the_manifest_and_the_card_of_the_bundle(bundle: Path) -> None:
+def test_the_command_trains_the_real_network(trained: Trained) -> None:
+    assert "96 photos of 4 classes; recipe smoke: alexnet-bn, 4 epochs on" in trained.log
+    assert "top-1" in trained.log
+    assert "images/s" in trained.log
+    assert f"wrote {trained.run / 'model.safetensors'}" in trained.log
+    facts = Checkpoint.load(trained.run / "model.safetensors").facts
+    assert facts["recipe"]["epochs"] == 4
+    assert facts["dense"]["photos"] == 24
+    assert {p.name for p in trained.run.iterdir()} == {
+        "last.safetensors", "model.safetensors", "log.jsonl", "recipe.json", "environment.json",
+        "tensorboard", "curves.png", "filters.png", "card.md",
+    }  # fmt: skip
+    assert "25% of the fully connected weights are zero" in (trained.run / "card.md").read_text()
+
+
+def test_a_run_is_not_trained_over(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ["--train", trained.photos, "--val", trained.val, "--output", trained.run]
+    assert "holds a run: go on with it (--resume)" in refused(monkeypatch, train, *flags)
+
+
+def test_the_bundle_tells_the_truth_about_itself(bundle: Path) -> None:
     manifest = Bundle.open(bundle).manifest
     assert manifest.model.classes == 1000
     assert manifest.model.known_classes == len(CLASSES)
@@ -56,21 +100,21 @@ def test_the_manifest_and_the_card_of_the_bundle(bundle: Path) -> None:
     assert [a.precision for a in manifest.artifacts] == ["int8", "fp32"]
     for artifact in manifest.artifacts:
         assert artifact.accuracy is not None
-        assert artifact.accuracy.photos == 96
-        assert artifact.accuracy.top1 > 0.5, "four hues are classified better than by chance"
+        assert artifact.accuracy.photos == 24
+        assert artifact.accuracy.top1 > 0.5, "four hues are told apart better than by chance"
     card = (bundle / "card.md").read_text()
     assert f"{manifest.artifacts[0].accuracy.top1:.1%}" in card  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
-def test_the_served_bundle_has_the_accuracy_in_its_manifest(
-    folder: Path, bundle: Path, precision: str
+def test_the_bundle_is_served_as_well_as_it_was_measured(
+    trained: Trained, bundle: Path, precision: str
 ) -> None:
     server = start_server("--model", str(bundle), "--precision", precision)
     try:
-        scored = run("clients.score", folder / "photos", "--server", server.grpc, "--json")
+        scored = run("clients.score", trained.val, "--server", server.grpc, "--json")
         assert scored.returncode == 0, scored.stderr
-        one = next((folder / "photos" / CLASSES[0]).iterdir())
+        one = next((trained.val / CLASSES[0]).iterdir())
         classified = run("clients.classify", one, "--server", server.grpc, "--json")
         assert classified.returncode == 0, classified.stderr
     finally:
@@ -79,20 +123,22 @@ def test_the_served_bundle_has_the_accuracy_in_its_manifest(
     report = json.loads(scored.stdout.splitlines()[-1])
     artifact = {a.precision: a for a in Bundle.open(bundle).manifest.artifacts}[precision]
     assert artifact.accuracy is not None
-    assert report["photos"] == 96
+    assert report["photos"] == 24
     assert report["top1"] == pytest.approx(artifact.accuracy.top1, abs=1e-4)
     prediction = json.loads(classified.stdout)["predictions"][0]
     assert prediction["synset"] in CLASSES
 
 
-def test_torchvision_weights_become_a_bundle_in_one_command(folder: Path) -> None:
+@pytest.mark.usefixtures("narrow", "briefly_timed")
+def test_torchvision_weights_become_a_bundle_in_one_command(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The README's command, on a state dict with torchvision's names."""
-    state = load_model(folder / "run" / "model.safetensors").network.state_dict()
-    torch.save(state, folder / "alexnet.pth")
-    output = folder / "mine"
-    exported = run("export", folder / "alexnet.pth", "--photos", folder / "photos",
-                   "--output", output)  # fmt: skip
-    assert exported.returncode == 0, exported.stderr
+    torch.save(AlexNet(1000).state_dict(), tmp_path / "alexnet.pth")
+    output = tmp_path / "mine"
+    flags = [tmp_path / "alexnet.pth", "--photos", trained.val, "--output", output]
+    monkeypatch.setattr("sys.argv", ["alexnet-export", *map(str, flags)])
+    export()
     manifest = Bundle.open(output).manifest
     assert manifest.model.known_classes == 1000
     assert manifest.provenance.recipe == "torchvision"
@@ -101,15 +147,13 @@ def test_torchvision_weights_become_a_bundle_in_one_command(folder: Path) -> Non
     assert code == 0, log
 
 
-def test_a_pickle_that_runs_code_is_refused(folder: Path) -> None:
+def test_a_pickle_that_runs_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return exec, ("raise SystemExit('the pickle ran')",)
 
-    torch.save({"classifier.6.weight": Evil()}, folder / "evil.pth")
-    exported = run("export", folder / "evil.pth", "--photos", folder / "photos",
-                   "--output", folder / "evil")  # fmt: skip
-    assert exported.returncode == 1
-    assert "no file of plain weights" in exported.stderr
-    assert "the pickle ran" not in exported.stderr
-    assert "Traceback" not in exported.stderr
+    torch.save({"classifier.6.weight": Evil()}, tmp_path / "evil.pth")
+    flags = [tmp_path / "evil.pth", "--photos", tmp_path, "--output", tmp_path / "evil"]
+    assert "no file of plain weights" in refused(monkeypatch, export, *flags)

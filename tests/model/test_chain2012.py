@@ -10,7 +10,6 @@ from alexnet.bundle import Bundle
 from alexnet.spec import Preprocess
 from export.__main__ import main as export
 from export.evaluate import main as evaluate
-from export.parity import speeds
 from tests.photos import class_folders
 from training.data import load
 from training.loop import Training
@@ -19,14 +18,11 @@ from training.recipe import DEXP
 CLASSES = ("cherry", "leaf", "sky", "violet")
 
 
+@pytest.mark.usefixtures("briefly_timed")
 def test_a_network_of_2012_is_trained_exported_and_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("training.network.HIDDEN", 64)
-    # Its speed is told, not looked at: a batch of 2 and not of 32.
-    monkeypatch.setattr(
-        "export.__main__.speeds", lambda onnx, batch, rounds: speeds(onnx, batch[:2], 1)
-    )
     photos, val = tmp_path / "photos", tmp_path / "val"
     class_folders(photos, CLASSES, each=16, side=256)
     class_folders(val, CLASSES, each=4, side=256, seed=1)
