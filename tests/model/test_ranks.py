@@ -5,31 +5,22 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.model.short_training import SHORT
 from tests.paths import ROOT
 from tests.photos import class_folders
+from training.__main__ import main
 from training.checkpoint import Checkpoint
+from training.recipe import RECIPES
 
 CLASSES = ("cherry", "leaf", "sky", "violet")
 
-# The command with 64 hidden units and a recipe of a few steps, in float32 so that sums agree.
-PROGRAM = """
-import sys
-from dataclasses import replace
-import torch
-import training.network
-from training.recipe import DEXP, RECIPES, SMOKE
-from training.__main__ import main
-torch.set_num_threads(1)
-training.network.HIDDEN = 64
-RECIPES["smoke"] = replace(SMOKE, arch="alexnet", dropout=0.0, precision="fp32", sparsity=0.0)
-RECIPES["2012"] = replace(DEXP, name="2012", epochs=1, batch=16, view=(0.9, 0.9), store=256)
-main()
-"""
+PROGRAM = Path(__file__).with_name("short_training.py")
 
 
 @pytest.fixture(scope="module")
@@ -40,26 +31,44 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, name: str, *flags: str, processes: int = 1) -> "subprocess.Popen[str]":
+def arguments(folder: Path, name: str, *flags: str) -> list[str]:
+    return ["--train", str(folder / "photos"), "--val", str(folder / "val"),
+            "--output", str(folder / name), "--cache", str(folder / "cache"), *flags]  # fmt: skip
+
+
+def start(*arguments: str, processes: int = 1) -> "subprocess.Popen[str]":
     launcher = [sys.executable]
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
         launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    program = folder / "program.py"
-    program.write_text(PROGRAM)
     return subprocess.Popen(
-        [*launcher, str(program), "--train", str(folder / "photos"), "--val", str(folder / "val"),
-         "--output", str(folder / name), "--cache", str(folder / "cache"), *flags],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        [*launcher, str(PROGRAM), *arguments],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def train(folder: Path, name: str, *flags: str, processes: int = 1) -> Checkpoint:
-    running = start(folder, name, *flags, processes=processes)
+def in_two_processes(folder: Path, name: str, *flags: str) -> Checkpoint:
+    running = start(*arguments(folder, name, *flags), processes=2)
     log, _ = running.communicate(timeout=200)
     assert running.returncode == 0, log[-3000:]
     return Checkpoint.load(folder / name / "last.safetensors")
+
+
+@pytest.fixture
+def in_this_process(
+    folder: Path, narrow: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Checkpoint]:
+    """What one process alone trains."""
+
+    def train(name: str, *flags: str) -> Checkpoint:
+        monkeypatch.setattr("sys.argv", ["alexnet-train", *arguments(folder, name, *flags)])
+        main()
+        return Checkpoint.load(folder / name / "last.safetensors")
+
+    for name, recipe in SHORT.items():
+        monkeypatch.setitem(RECIPES, name, recipe)
+    return train
 
 
 def assert_equal(one: Checkpoint, two: Checkpoint, rtol: float, atol: float) -> None:
@@ -67,9 +76,11 @@ def assert_equal(one: Checkpoint, two: Checkpoint, rtol: float, atol: float) -> 
     torch.testing.assert_close(two.tensors, one.tensors, rtol=rtol, atol=atol)
 
 
-def test_two_processes_give_the_weights_of_one(folder: Path) -> None:
-    one = train(folder, "one", "--recipe", "smoke")
-    two = train(folder, "two", "--recipe", "smoke", processes=2)
+def test_two_processes_give_the_weights_of_one(
+    folder: Path, in_this_process: Callable[..., Checkpoint]
+) -> None:
+    one = in_this_process("one", "--recipe", "smoke")
+    two = in_two_processes(folder, "two", "--recipe", "smoke")
     assert_equal(
         Checkpoint({k: v for k, v in one.tensors.items() if k.startswith("network.")}),
         Checkpoint({k: v for k, v in two.tensors.items() if k.startswith("network.")}),
@@ -87,7 +98,7 @@ def test_two_processes_give_the_weights_of_one(folder: Path) -> None:
 def test_ctrl_c_stops_all_processes_after_the_same_step(folder: Path) -> None:
     """The signal goes to torchrun, as from a terminal; the checkpoint can be resumed."""
     flags = ("--recipe", "smoke", "--epochs", "50")
-    running = start(folder, "stopped", *flags, processes=2)
+    running = start(*arguments(folder, "stopped", *flags), processes=2)
     assert running.stdout is not None
     try:
         for line in running.stdout:
@@ -102,7 +113,7 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(folder: Path) -> None:
     step = checkpoint.facts["step"]
     assert 2 * 2 <= step < 50 * 2
     following = step // 2 + 1
-    alone = start(folder, "stopped", *flags, "--resume")  # in a single process
+    alone = start(*arguments(folder, "stopped", *flags, "--resume"))  # one process goes on with it
     try:
         assert any(line.startswith(f"epoch {following}/50: loss") for line in alone.stdout or ())
     finally:
@@ -112,10 +123,12 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(folder: Path) -> None:
     assert [json.loads(row)["epoch"] for row in rows][:following] == [*range(1, following + 1)]
 
 
-def test_two_columns_on_two_devices_give_the_weights_of_one_device(folder: Path) -> None:
+def test_two_columns_on_two_devices_are_the_network_on_one(
+    folder: Path, in_this_process: Callable[..., Checkpoint]
+) -> None:
     """With dropout, colour noise, and momentum: the whole recipe of 2012, for two steps."""
-    one = train(folder, "whole", "--recipe", "2012")
-    two = train(folder, "columns", "--recipe", "2012", "--columns", processes=2)
+    one = in_this_process("whole", "--recipe", "2012")
+    two = in_two_processes(folder, "columns", "--recipe", "2012", "--columns")
     assert_equal(one, two, rtol=1e-3, atol=1e-5)
     models = [Checkpoint.load(folder / n / "model.safetensors") for n in ("whole", "columns")]
     assert models[0].facts["accuracy"] == models[1].facts["accuracy"]
