@@ -24,6 +24,16 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def grey(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The directory of a bundle that is open in an instant; see tests/bundles.py."""
+    from tests.bundles import grey_bundle  # here: it takes a second, and few runs need it
+
+    path = tmp_path_factory.mktemp("model") / "grey"
+    grey_bundle().write(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
     """One server for all tests that only send requests to it."""
     running = start_server()

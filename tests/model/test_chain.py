@@ -30,9 +30,7 @@ def run(*command: str | Path) -> "subprocess.CompletedProcess[str]":
     )  # fmt: skip
 
 
-def refused(
-    monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *arguments: str | Path
-) -> str:
+def refused(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *arguments: object) -> str:
     """The last words of a command, here in this process."""
     monkeypatch.setattr("sys.argv", ["command", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:

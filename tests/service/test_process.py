@@ -38,9 +38,9 @@ from tests.uploads import uploading
 
 
 @pytest.fixture
-def leaving(starter: str, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+def leaving(grey: str, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """A server that the test stops; with the flags of its parameter."""
-    running = start_server("--model", starter, *request.param)
+    running = start_server("--model", grey, *request.param)
     yield running
     if running.process.poll() is None:
         running.process.kill()
@@ -141,11 +141,11 @@ def test_sigterm_before_it_is_ready_ends_it_at_once(starter: str, workers: str) 
 
 
 @pytest.mark.parametrize("flag", FREE_PORTS)
-def test_a_taken_port_is_one_sentence(starter: str, flag: str) -> None:
+def test_a_taken_port_is_one_sentence(grey: str, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         flags = [word for pair in {**FREE_PORTS, flag: port}.items() for word in pair]
-        line = refused("--model", starter, *flags, log_level="error")
+        line = refused("--model", grey, *flags, log_level="error")
     assert f"cannot listen on 127.0.0.1:{port}" in line
 
 

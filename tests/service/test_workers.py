@@ -32,9 +32,9 @@ from tests.workers import (
 
 
 @pytest.fixture(scope="module")
-def pair(starter: str) -> Iterator[ServerProcess]:
+def pair(grey: str) -> Iterator[ServerProcess]:
     """For all tests that only ask."""
-    running = start_server("--model", starter, *WORKERS)
+    running = start_server("--model", grey, *WORKERS)
     yield running
     code, log = stop_server(running)
     assert code == 0, log
@@ -115,23 +115,21 @@ def test_the_banner_is_that_of_one_server(pair: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("flag", FREE_PORTS)
-@pytest.mark.parametrize("by", ["another program", "workers"])
-def test_a_taken_port_is_one_sentence(
-    pair: ServerProcess, starter: str, flag: str, by: str
-) -> None:
+@pytest.mark.parametrize("by", ["anybody", "workers"])
+def test_a_taken_port_is_one_sentence(pair: ServerProcess, grey: str, flag: str, by: str) -> None:
     ports = dict(zip(FREE_PORTS, (pair.http, pair.grpc, pair.metrics), strict=True))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1]) if by != "workers" else ports[flag].rpartition(":")[2]
         flags = [word for each in {**FREE_PORTS, flag: port}.items() for word in each]
-        line = refused("--model", starter, *WORKERS, *flags, log_level="error")
+        line = refused("--model", grey, *WORKERS, *flags, log_level="error")
     assert f"cannot listen on 127.0.0.1:{port}" in line
 
 
 @pytest.fixture(scope="module")
-def versions(starter: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def versions(grey: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with version 1 in it."""
     path = tmp_path_factory.mktemp("versions")
-    shutil.copytree(starter, path / "1", copy_function=os.link)
+    shutil.copytree(grey, path / "1", copy_function=os.link)
     return path
 
 

@@ -24,9 +24,9 @@ CONNECTIONS = 16
 
 
 @pytest.fixture
-def leaving(starter: str) -> Iterator[ServerProcess]:
+def leaving(grey: str) -> Iterator[ServerProcess]:
     """Two workers that the test stops."""
-    running = start_server("--model", starter, *WORKERS, "--log-format", "json")
+    running = start_server("--model", grey, *WORKERS, "--log-format", "json")
     folder = workers(running)[0].folder
     yield running
     if running.process.poll() is None:

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.bundle import Bundle
 from server.config import Config
 from server.workers import ports, supervisor
-from server.workers.peers import gather
-from tests.paths import STARTER
+from server.workers.peers import gathered
 from tests.processes import ServerProcess, start_server
 from tests.scrapes import total
 from tests.workers import (
@@ -29,14 +27,16 @@ from tests.workers import (
 )
 
 
-@pytest.fixture
-def versions(tmp_path: Path) -> Path:
-    Bundle.open(STARTER).write(tmp_path / "versions" / "1")
-    return tmp_path / "versions"
+@pytest.fixture(scope="module")
+def versions(grey: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("versions")
+    shutil.copytree(grey, path / "1")
+    return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def controlled(versions: Path) -> Iterator[ServerProcess]:
+    """For tests that leave version 1 served, by two workers."""
     control = ("--repository-control", "local")
     running = start_server("--model", str(versions), *WORKERS, *control)
     folder = workers(running)[0].folder
@@ -50,7 +50,7 @@ async def replaced(server: ServerProcess, victim: Worker) -> None:
     """Kills it, and waits until another is in its place."""
     os.kill(victim.pid, signal.SIGKILL)
     async with asyncio.timeout(40):
-        while total(await metrics(server), "alexnet_workers") == 2:
+        while victim in (crew := workers(server)) or len(crew) < 2:
             await asyncio.sleep(0.01)
         while total(await metrics(server), "alexnet_workers") < 2:
             await asyncio.sleep(0.05)
@@ -76,13 +76,13 @@ async def test_what_was_unloaded_stays_unloaded(controlled: ServerProcess) -> No
 
 
 async def test_a_worker_that_hangs_is_killed_and_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    grey: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "PROBE_S", 0.1)
     monkeypatch.setattr(supervisor, "PATIENCE_S", 2.0)
     ended: list[int] = []
     with ports.reserved("127.0.0.1", 0, 0) as (http_port, grpc_port):
-        asked = Config(model=str(STARTER), workers=2, http_port=http_port, grpc_port=grpc_port)
+        asked = Config(model=grey, workers=2, http_port=http_port, grpc_port=grpc_port)
         crew = supervisor.Crew(asked, tmp_path, ended.append)
         await crew.start()
         try:
