@@ -64,6 +64,7 @@ async def test_a_version_that_was_refused_does_not_stop_a_replacement(
     status, _ = await tell(controlled, "load")
     assert status == 400
     await replaced(controlled, workers(controlled)[0])
+    shutil.rmtree(versions / "2")
     assert await served(controlled) == [{"1"}, {"1"}]
 
 
