@@ -55,29 +55,29 @@ class ClassifierServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Classify(self, request, context):
-        """One photo in, its most probable classes out. The deadline of the call is kept: what cannot be
-        answered before it is dropped before it costs the engine anything.
+        """Returns the most probable classes of a photo. A request that cannot be answered before the
+        deadline of the call is refused or dropped before it uses the engine.
 
-        INVALID_ARGUMENT: no photo, or a bad option. RESOURCE_EXHAUSTED: the queue is full, try again.
-        DEADLINE_EXCEEDED: the deadline passed, or no answer could be ready in time, which is said at
-        once. UNAVAILABLE: the server is starting or stopping. The last three carry a
-        google.rpc.RetryInfo when trying again later helps.
+        INVALID_ARGUMENT: no photo, or an invalid option. RESOURCE_EXHAUSTED: the queue is full.
+        DEADLINE_EXCEEDED: the deadline has passed, or no answer could be ready in time; the latter is
+        returned at once. UNAVAILABLE: the server is starting or stopping. The last three carry a
+        google.rpc.RetryInfo if a retry can succeed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyStream(self, request_iterator, context):
-        """Any number of photos over one call, each with its own deadline; answers come as they are ready,
-        in any order, and carry the request's id. A photo that fails does not end the stream. Who sends
-        faster than photos are answered is slowed down by gRPC's flow control.
+        """Any number of photos over one call, each with its own deadline. Answers come as soon as they
+        are ready, in any order, and carry the id of the request. A photo that fails does not end the
+        stream. Flow control slows down clients that send faster than the server answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """What is being served.
+        """Describes the served model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
