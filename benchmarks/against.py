@@ -22,7 +22,7 @@ from typing import Any
 from alexnet.bundle import Bundle
 from benchmarks.bare import ask_alone
 from benchmarks.server import STARTER, Server, facts, serving
-from benchmarks.serving import FULL, TIMEOUT_S, measured, swap_versions
+from benchmarks.serving import FULL, TIMEOUT_S, measure, swap_versions
 from benchmarks.steal import Steal
 from clients.load.arrivals import punctual_loop
 from clients.load.point import Load, Point
@@ -45,8 +45,8 @@ async def both(before: Path, *flags: str, apart: bool = False) -> AsyncIterator[
     quiet = (*flags, "--log-level", "warning")
     try:
         async with (
-            serving(*quiet, cores=server_cores, folder=before) as old,
-            serving(*quiet, cores=server_cores) as new,
+            run_server(*quiet, cores=server_cores, folder=before) as old,
+            run_server(*quiet, cores=server_cores) as new,
         ):
             yield {"before": old, "after": new}
     finally:
@@ -82,8 +82,8 @@ async def throughput(before: Path, photos: Sequence[bytes], turns: int, s: float
 
         async def ask(server: Server, turn: int) -> Figures:
             load = Load(concurrency=16, seconds=s, timeout_s=5.0, seed=turn)
-            rest = await measured(server, photos, load, "rest")
-            grpc = await measured(server, photos, load, "grpc")
+            rest = await measure(server, photos, load, "rest")
+            grpc = await measure(server, photos, load, "grpc")
             return {"rest_per_s": rest.goodput_per_s, "grpc_per_s": grpc.goodput_per_s}
 
         return await in_turns(servers, turns, ask)
@@ -95,7 +95,7 @@ async def lone(before: Path, photos: Sequence[bytes], turns: int, s: float) -> d
         async def ask(server: Server, turn: int) -> Figures:
             address = server.http.removeprefix("http://")
             rest = await asyncio.to_thread(ask_alone, address, photos, s)
-            point = await measured(server, photos, Load(concurrency=1, seconds=s, timeout_s=5.0))
+            point = await measure(server, photos, Load(concurrency=1, seconds=s, timeout_s=5.0))
             return {
                 "rest_p50_ms": rest["latency_ms"]["p50"],
                 "grpc_p50_ms": point.latency_ms["p50"],
@@ -110,11 +110,11 @@ async def flood(
     """Three times the peak of the server before, open loop."""
     async with both(before, apart=True) as servers:
         full = Load(concurrency=FULL, seconds=s, timeout_s=5.0)
-        peak = (await measured(servers["before"], photos, full, protocol)).goodput_per_s
+        peak = (await measure(servers["before"], photos, full, protocol)).goodput_per_s
 
         async def ask(server: Server, turn: int) -> Figures:
             load = Load(rate=3 * peak, seconds=s, timeout_s=TIMEOUT_S, cancel=cancel, seed=turn)
-            return _judged(await measured(server, photos, load, protocol))
+            return _judged(await measure(server, photos, load, protocol))
 
         return {"peak_per_s": peak, **await in_turns(servers, turns, ask)}
 
@@ -136,18 +136,18 @@ async def exchange(before: Path, photos: Sequence[bytes], turns: int, s: float) 
             (place / "1").symlink_to(Path(folder) / "bundle")
         flags = ("--repository-control", "local", "--log-level", "warning")
         async with (
-            serving("--model", str(places["before"]), *flags, folder=before) as old,
-            serving("--model", str(places["after"]), *flags) as new,
+            run_server("--model", str(places["before"]), *flags, folder=before) as old,
+            run_server("--model", str(places["after"]), *flags) as new,
         ):
             servers = {"before": old, "after": new}
-            most = await measured(old, photos, Load(concurrency=16, seconds=s))
+            most = await measure(old, photos, Load(concurrency=16, seconds=s))
             rate = round(most.goodput_per_s / 2)
 
             async def ask(server: Server, turn: int) -> Figures:
                 place = places["before" if server is old else "after"]
                 load = Load(rate=rate, seconds=s, timeout_s=5.0, seed=turn)
                 async with swap_versions(server, place):
-                    point = await measured(server, photos, load)
+                    point = await measure(server, photos, load)
                 failed = point.requests - point.outcomes["ok"]
                 assert not failed, point.outcomes
                 return {"p99_ms": point.latency_ms["p99"], "p50_ms": point.latency_ms["p50"]}
@@ -179,8 +179,8 @@ def main() -> None:
     file = options.output.with_suffix(".json")
     found = json.loads(file.read_text()) if file.exists() else {}
     command = f"python -m benchmarks.against BEFORE photos/ --turns {options.turns}"
-    found |= facts(f"{command} --seconds {options.seconds:g}")
-    found["before"] = facts("", options.before)["commit"]
+    found |= describe_run(f"{command} --seconds {options.seconds:g}")
+    found["before"] = describe_run("", options.before)["commit"]
     for name, experiment in experiments.items():
         if options.only in (None, name):
             print(name, flush=True)

@@ -1,6 +1,6 @@
-"""A lone caller with nothing but a socket: what the server itself adds to decode and inference.
+"""The latency of a single client with a bare socket: the server's own overhead.
 
-A client library costs about a millisecond of its own, which no server can give back.
+A client library would add about a millisecond of its own.
 """
 
 import json
@@ -14,10 +14,10 @@ from clients.load.point import percentiles
 WARM_UP = 20
 
 
-def ask_alone(address: str, photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
+def measure_alone(address: str, photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
     """One REST connection, one photo at a time; percentiles in milliseconds.
 
-    Raises RuntimeError for anything but an answer.
+    Raises RuntimeError unless every request is answered.
     """
     host, port = address.rsplit(":", 1)
     rows: list[tuple[float, float, float]] = []

@@ -1,4 +1,4 @@
-"""A server in a process of its own, for those who measure it; and what stands beside a figure."""
+"""A server in a separate process for benchmarks, and the description of a run."""
 
 import asyncio
 import re
@@ -30,7 +30,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(
+async def run_server(
     *flags: str, cores: Sequence[int] = (), folder: Path = Path()
 ) -> AsyncIterator[Server]:
     """The server of the checkout in `folder`."""
@@ -54,7 +54,7 @@ async def serving(
         await process.wait()
 
 
-def facts(command: str, folder: Path = Path()) -> dict[str, Any]:
+def describe_run(command: str, folder: Path = Path()) -> dict[str, Any]:
     import onnxruntime
 
     model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())

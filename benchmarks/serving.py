@@ -1,9 +1,9 @@
-"""What the server promises, measured: overload, a lone caller, reloading, streaming.
+"""Measures the server under overload, with a single client, while reloading, and streaming.
 
     python -m benchmarks.serving photos/ --output docs/records/serving_MACHINE_DATE
 
-Server and generator share the machine: their ratios mean something, absolute figures are this
-machine's. Every experiment has a server process of its own. Writes OUTPUT.json.
+Server and generator share the machine, so only ratios are meaningful. Every experiment starts its
+own server process. Writes OUTPUT.json.
 """
 
 import argparse
@@ -24,8 +24,8 @@ import aiohttp
 import grpc
 
 from alexnet.bundle import Bundle
-from benchmarks.bare import ask_alone
-from benchmarks.server import STARTER, Server, facts, serving
+from benchmarks.bare import measure_alone
+from benchmarks.server import STARTER, Server, describe_run, run_server
 from benchmarks.steal import Steal
 from clients.load.arrivals import punctual_loop
 from clients.load.grpc import grpc_sender
@@ -38,13 +38,13 @@ from protos import classifier_pb2_grpc as pb_grpc
 
 TIMEOUT_S = 0.5
 ROUNDS = 6
-FULL = 24
-"""Callers: two batches of the size in which a photo costs least."""
-DISTURBED = 0.02
-"""Of the machine's time."""
+FULL_LOAD = 24
+"""Clients: two batches of the size with the lowest cost per photo."""
+MAX_STEAL = 0.02
+"""Share of CPU time; floods with more are left out of the medians."""
 
 
-async def measured(
+async def measure(
     server: Server, photos: Sequence[bytes], load: Load, protocol: str = "grpc"
 ) -> Point:
     connections = load.concurrency or 4
@@ -60,13 +60,13 @@ async def measured(
     return point
 
 
-async def lone(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
-    """One connection: what is not decode and not the engine."""
-    async with serving() as server:
-        point = await measured(server, photos, Load(concurrency=1, seconds=seconds))
+async def run_alone(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    """One connection: the latency besides decoding and inference."""
+    async with run_server() as server:
+        point = await measure(server, photos, Load(concurrency=1, seconds=seconds))
         address = server.http.removeprefix("http://")
         with Steal() as steal:
-            bare = await asyncio.to_thread(ask_alone, address, photos, seconds)
+            bare = await asyncio.to_thread(measure_alone, address, photos, seconds)
     return {
         "stolen": round(steal.share, 4), "socket": bare,
         "latency_ms": point.latency_ms, "overhead_ms": point.overhead_ms,
@@ -74,59 +74,59 @@ async def lone(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def overload(
+async def run_overload(
     photos: Sequence[bytes], seconds: float, protocol: str, apart: bool
 ) -> dict[str, Any]:
-    """The peak and three times that, in turns; the same with a third of the callers leaving.
+    """The peak load and three times as much, in turns; also with a third of the requests cancelled.
     `apart` gives the server one core and the generator another."""
     cores = os.sched_getaffinity(0)
     if apart:
         os.sched_setaffinity(0, {max(cores)})
     try:
-        async with serving(cores=[min(cores)] if apart else ()) as server:
-            return await _overload(server, photos, seconds, protocol)
+        async with run_server(cores=[min(cores)] if apart else ()) as server:
+            return await _alternate(server, photos, seconds, protocol)
     finally:
         os.sched_setaffinity(0, cores)
 
 
-async def _overload(
+async def _alternate(
     server: Server, photos: Sequence[bytes], seconds: float, protocol: str
 ) -> dict[str, Any]:
-    # A full house, and nobody is refused: it finds the peak however fast the machine is just now.
-    full = Load(concurrency=FULL, seconds=seconds / ROUNDS, timeout_s=TIMEOUT_S)
+    # No request is refused at this load: it measures the peak at the machine's current speed.
+    full = Load(concurrency=FULL_LOAD, seconds=seconds / ROUNDS, timeout_s=TIMEOUT_S)
     memory: list[int] = []
     floods: dict[str, list[dict[str, Any]]] = {"stay": [], "a third leaves": []}
-    # The machine's speed wanders: each flood is compared with the peaks before and after it, and
-    # said to be disturbed when the hypervisor took much of the time of any of the three.
-    peak, stolen = await _stolen_from(measured(server, photos, full, protocol))
+    # The speed of the machine drifts: each flood is compared with the peaks before and after it,
+    # and left out if the hypervisor took much CPU time during any of the three.
+    peak, stolen = await _with_steal(measure(server, photos, full, protocol))
     peaks = [peak.goodput_per_s]
     for turn in range(2 * ROUNDS):
         name, cancel = ("a third leaves", 1 / 3) if turn % 2 else ("stay", 0.0)
         rate, length = 3 * peaks[-1], seconds / ROUNDS
         load = Load(rate=rate, seconds=length, timeout_s=TIMEOUT_S, cancel=cancel)
-        watcher = asyncio.create_task(_watch(server, memory))
-        flood, meanwhile = await _stolen_from(measured(server, photos, load, protocol))
+        watcher = asyncio.create_task(_watch_memory(server, memory))
+        flood, meanwhile = await _with_steal(measure(server, photos, load, protocol))
         watcher.cancel()
-        peak, after = await _stolen_from(measured(server, photos, full, protocol))
+        peak, after = await _with_steal(measure(server, photos, full, protocol))
         peaks.append(peak.goodput_per_s)
-        row = {"stolen": max(stolen, meanwhile, after), **_judged(flood, sum(peaks[-2:]) / 2)}
+        row = {"stolen": max(stolen, meanwhile, after), **_to_row(flood, sum(peaks[-2:]) / 2)}
         floods[name].append(row)
         stolen = after
     ratios = {
-        name: [f["goodput_of_peak"] for f in turns if f["stolen"] < DISTURBED]
+        name: [f["goodput_of_peak"] for f in turns if f["stolen"] < MAX_STEAL]
         for name, turns in floods.items()
     }
     medians = {name: median(found) if found else None for name, found in ratios.items()}
     return {"goodput_of_peak": medians, "peak_per_s": peaks, "memory_mb": memory, **floods}
 
 
-async def _stolen_from(point: Awaitable[Point]) -> tuple[Point, float]:
+async def _with_steal(point: Awaitable[Point]) -> tuple[Point, float]:
     with Steal() as steal:
         found = await point
     return found, round(steal.share, 4)
 
 
-def _judged(point: Point, peak: float) -> dict[str, Any]:
+def _to_row(point: Point, peak: float) -> dict[str, Any]:
     answered = point.outcomes.get("ok", 0)
     late = point.outcomes.get("late", 0) + point.outcomes.get("expired", 0)
     return {
@@ -137,28 +137,28 @@ def _judged(point: Point, peak: float) -> dict[str, Any]:
     }
 
 
-async def _watch(server: Server, memory: list[int]) -> None:
+async def _watch_memory(server: Server, memory: list[int]) -> None:
     while True:
         memory.append(round(await server.metric("process_resident_memory_bytes") / 1e6))
         await asyncio.sleep(5)
 
 
-async def reload(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
-    """New versions are loaded in every second stretch of a steady load, of half of what the server
-    can do: a machine whose speed wanders is compared with itself."""
+async def run_reload(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    """Runs at half of the peak rate, with and without loading new versions, in turns, to cancel the
+    drift of the machine's speed."""
     with tempfile.TemporaryDirectory() as folder:
         versions = Path(folder) / "alexnet"
         versions.mkdir()
         Bundle.open(STARTER).write(versions / "1")
-        async with serving("--model", str(versions), "--repository-control", "local") as server:
-            most = await measured(server, photos, Load(concurrency=16, seconds=seconds / 12))
+        async with run_server("--model", str(versions), "--repository-control", "local") as server:
+            most = await measure(server, photos, Load(concurrency=16, seconds=seconds / 12))
             rate = round(most.goodput_per_s / 2)
             quiet, exchanging, swaps = [], [], list[float]()
             for seed in range(ROUNDS):
                 load = Load(rate=rate, seconds=seconds / ROUNDS, timeout_s=5.0, seed=seed)
-                quiet.append(await measured(server, photos, load))
+                quiet.append(await measure(server, photos, load))
                 async with swap_versions(server, versions) as swapped:
-                    exchanging.append(await measured(server, photos, load))
+                    exchanging.append(await measure(server, photos, load))
                 swaps += swapped
     ratios = [
         round(e.latency_ms["p99"] / q.latency_ms["p99"], 2)
@@ -179,17 +179,17 @@ async def reload(photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
 async def swap_versions(server: Server, versions: Path) -> AsyncIterator[list[float]]:
     """While the block runs, a version after the other is loaded, a second apart; their seconds."""
     swaps: list[float] = []
-    task = asyncio.create_task(_swap(server, versions, swaps, enough := asyncio.Event()))
+    task = asyncio.create_task(_swap(server, versions, swaps, stop := asyncio.Event()))
     try:
         yield swaps
     finally:
-        enough.set()
+        stop.set()
         await task
 
 
-async def _swap(server: Server, versions: Path, swaps: list[float], enough: asyncio.Event) -> None:
+async def _swap(server: Server, versions: Path, swaps: list[float], stop: asyncio.Event) -> None:
     async with aiohttp.ClientSession(server.http) as session:
-        while not enough.is_set():
+        while not stop.is_set():
             last = max(int(each.name) for each in versions.iterdir())
             shutil.copytree(versions / str(last), versions / "new", copy_function=os.link)
             (versions / "new").rename(versions / str(last + 1))
@@ -198,14 +198,14 @@ async def _swap(server: Server, versions: Path, swaps: list[float], enough: asyn
                 assert response.status == 200, await response.text()
             swaps.append(time.monotonic() - start)
             with suppress(TimeoutError):
-                await asyncio.wait_for(enough.wait(), 1)
+                await asyncio.wait_for(stop.wait(), 1)
 
 
-async def streams(photos: Sequence[bytes], seconds: float, at_once: int) -> dict[str, Any]:
-    """The same photos, as many under way: one call for each, and one call for all; in turns."""
+async def run_streams(photos: Sequence[bytes], seconds: float, at_once: int) -> dict[str, Any]:
+    """The same photos and number in flight: one call for each, and one call for all; in turns."""
     requests = [pb.ClassifyRequest(image=photo, timeout_ms=5000) for photo in photos]
     rates: dict[str, list[float]] = {"unary": [], "stream": []}
-    async with serving() as server, grpc.aio.insecure_channel(server.grpc) as channel:
+    async with run_server() as server, grpc.aio.insecure_channel(server.grpc) as channel:
         stub = pb_grpc.ClassifierStub(channel)
         for _ in range(3):
             for name, ask in (("unary", _unary), ("stream", _stream)):
@@ -259,17 +259,17 @@ def main() -> None:
     photos = [photo.read() for photo in photos_in(options.photos)]
     s = options.seconds
     experiments: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
-        "lone": lambda: lone(photos, s / 3),
-        "rest": lambda: overload(photos, s, "rest", apart=False),
-        "grpc": lambda: overload(photos, s, "grpc", apart=False),
-        "rest, apart": lambda: overload(photos, s, "rest", apart=True),
-        "grpc, apart": lambda: overload(photos, s, "grpc", apart=True),
-        "reload": lambda: reload(photos, s),
-        "streams": lambda: streams(photos, s / 6, 32),
+        "lone": lambda: run_alone(photos, s / 3),
+        "rest": lambda: run_overload(photos, s, "rest", apart=False),
+        "grpc": lambda: run_overload(photos, s, "grpc", apart=False),
+        "rest, apart": lambda: run_overload(photos, s, "rest", apart=True),
+        "grpc, apart": lambda: run_overload(photos, s, "grpc", apart=True),
+        "reload": lambda: run_reload(photos, s),
+        "streams": lambda: run_streams(photos, s / 6, 32),
     }
     file = options.output.with_suffix(".json")
     found = json.loads(file.read_text()) if file.exists() else {}
-    found |= facts(f"python -m benchmarks.serving photos/ --seconds {s:g}")
+    found |= describe_run(f"python -m benchmarks.serving photos/ --seconds {s:g}")
     for name, experiment in experiments.items():
         if options.only in (None, name):
             print(name, flush=True)

@@ -1,4 +1,4 @@
-"""Time that the hypervisor gave to other machines: what is measured meanwhile says little."""
+"""CPU time that the hypervisor gave to other machines, which disturbs measurements."""
 
 from pathlib import Path
 from typing import Self
@@ -7,8 +7,8 @@ STAT = Path("/proc/stat")
 
 
 class Steal:
-    """`with Steal() as steal:` and afterwards `steal.share` of the time of all cores, 0 to 1; 0
-    where nobody counts it. See proc(5)."""
+    """`with Steal() as steal:`; afterwards `steal.share` of the time of all cores, 0 to 1; 0 where
+    the kernel does not report it. See proc(5)."""
 
     share = 0.0
 

@@ -1,10 +1,10 @@
-"""How fast a training step is, against what the machine could do at most.
+"""The speed of a training step, relative to the peak rate of the machine.
 
     python -m benchmarks.training --output docs/records/training_MACHINE_DATE
 
-Measures the machine's matrix rate, then the step of the same network with one trick after the
-other, in turns so that a machine that slows down slows all of them, then where the time of the
-fastest goes. Writes OUTPUT.json and OUTPUT.md. Data are random; nothing is learnt.
+Measures the machine's matrix rate, the step of the same network with ever more optimisations (in
+turns, so that a slowdown of the machine affects all of them), and the parts of the fastest step.
+Writes OUTPUT.json and OUTPUT.md. The data are random.
 """
 
 import argparse
@@ -41,7 +41,7 @@ IMAGENET = 1_281_167  # photos of ILSVRC-2012's training set
 
 @dataclass(frozen=True)
 class Trick:
-    """A way to run the step: each adds one thing to the one before."""
+    """A way to run the step: each adds one optimisation to the one before."""
 
     name: str
     bf16: bool = False
@@ -60,14 +60,14 @@ COMPILED = Trick("+ torch.compile", fused=True, channels_last=True, bf16=True, c
 
 
 @dataclass(frozen=True)
-class Rate:
+class StepRate:
     name: str
     images_per_s: float
     gflops: float
     share: float
-    """Of the matrix rate in the precision that it computes in."""
+    """Of the matrix rate in its precision."""
     speedup: float
-    """Over the plain loop of the same run."""
+    """Relative to the plain loop of the same run."""
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def measure(recipe: Recipe, rounds: int, matrix: int, *, compiled: bool = False) -> dict[str, Any]:
-    """Everything, as JSON would have it."""
+    """The whole report, for JSON."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     peaks = {name: matrix_rate(device, dtype, matrix) for name, dtype in
              (("fp32", torch.float32), ("bf16", torch.bfloat16))}  # fmt: skip
@@ -102,7 +102,7 @@ def measure(recipe: Recipe, rounds: int, matrix: int, *, compiled: bool = False)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for warm in tqdm([False, *[True] * rounds], "rounds", leave=False):
         for name, step in steps.items():
-            took = _timed(lambda step=step: step(x, targets), device)  # type: ignore[misc]
+            took = _time(lambda step=step: step(x, targets), device)  # type: ignore[misc]
             if warm:
                 seconds[name].append(took)
     flop = train_flop(recipe)
@@ -112,7 +112,7 @@ def measure(recipe: Recipe, rounds: int, matrix: int, *, compiled: bool = False)
         took = median(seconds[trick.name])
         gflops = flop * recipe.batch / took / 1e9
         peak = peaks["bf16" if trick.bf16 else "fp32"]
-        rows.append(Rate(trick.name, recipe.batch / took, gflops, gflops / peak, plain / took))
+        rows.append(StepRate(trick.name, recipe.batch / took, gflops, gflops / peak, plain / took))
     return {
         "command": "python -m benchmarks.training " + shlex.join(sys.argv[1:]),
         "environment": describe_environment(),
@@ -129,14 +129,14 @@ def measure(recipe: Recipe, rounds: int, matrix: int, *, compiled: bool = False)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, side: int, tries: int = 5) -> float:
-    """GFLOP/s of one large matrix product: the most that this machine was seen to do."""
+    """GFLOP/s of a large matrix product, best of `tries`: the peak rate of the machine."""
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    best = min(_timed(lambda: a @ b, device) for _ in range(tries + 1))
+    best = min(_time(lambda: a @ b, device) for _ in range(tries + 1))
     return 2 * side**3 / best / 1e9
 
 
 def train_flop(recipe: Recipe) -> float:
-    """Multiplications and additions for one image: forward, and twice that backward, but that
+    """Multiplications and additions for one image: forward, and twice as many backward, except that
     conv1 needs no gradient of its input."""
     network = AlexNet(1000, recipe.arch).eval()
     macs: list[int] = []
@@ -153,7 +153,7 @@ def train_flop(recipe: Recipe) -> float:
 
 
 def parts(recipe: Recipe, device: torch.device, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each part of the project's own step, and the share of the loader."""
+    """Median milliseconds of each part of our step, and the share of the loader."""
     rng = np.random.default_rng(0)
     count, side = 4 * recipe.batch, recipe.store
     images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
@@ -165,7 +165,7 @@ def parts(recipe: Recipe, device: torch.device, rounds: int) -> dict[str, float]
 
     def part(name: str, work: Callable[..., T], *arguments: Any) -> T:
         result: list[T] = []
-        took = _timed(lambda: result.append(work(*arguments)), device)
+        took = _time(lambda: result.append(work(*arguments)), device)
         taken.setdefault(name, []).append(1000 * took)
         return result[0]
 
@@ -229,8 +229,8 @@ def _batch(recipe: Recipe, device: torch.device) -> tuple[Tensor, Tensor]:
     return x, torch.randint(1000, (recipe.batch,), device=device)
 
 
-def _timed(work: Callable[[], Any], device: torch.device) -> float:
-    """Seconds, until the device is done."""
+def _time(work: Callable[[], Any], device: torch.device) -> float:
+    """Seconds until the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -241,7 +241,7 @@ def _timed(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report as a page."""
+    """The report as a Markdown page."""
     env = report["environment"]
     peaks = ", ".join(f"{k} {v:,.0f} GFLOP/s" for k, v in report["matrix_gflops"].items())
     lines = [

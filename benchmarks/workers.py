@@ -1,9 +1,9 @@
-"""Where several processes pay: requests/s of 1, 2 and 4 workers, in turns.
+"""The throughput of 1, 2 and 4 workers, in turns.
 
     python -m benchmarks.workers photo.jpg tile.jpg --output docs/records/workers_MACHINE_DATE
 
-Needs wrk (https://github.com/wg/wrk), whose own CPU time is small. Asks a model that costs nothing,
-so that what is left is the server, and then the starter. Writes OUTPUT.json.
+Needs wrk (https://github.com/wg/wrk), which itself uses little CPU time. Measures a model of almost
+no cost, which leaves the cost of the server, and the starter. Writes OUTPUT.json.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from alexnet.bundle import Bundle, sha256
 from alexnet.golden import Golden
 from alexnet.manifest import File
 from alexnet.spec import Preprocess
-from benchmarks.server import STARTER, Server, facts, serving
+from benchmarks.server import STARTER, Server, describe_run, run_server
 
 WORKERS = (1, 2, 4)
 SIDE = 8
@@ -35,8 +35,8 @@ CONNECTIONS = 32
 POST = 'wrk.method = "POST"; wrk.body = io.open(os.getenv("PHOTO"), "rb"):read("*all")'
 
 
-def instant() -> Bundle:
-    """The starter's classes, from the mean of each crop's channels: a few microseconds."""
+def instant_bundle() -> Bundle:
+    """A bundle with the starter's classes that takes microseconds: it uses channel means only."""
     starter = Bundle.open(STARTER)
     manifest = starter.manifest
     classes = manifest.model.classes
@@ -75,8 +75,8 @@ def instant() -> Bundle:
     )
 
 
-async def asked(server: Server, photo: Path, seconds: float) -> dict[str, float]:
-    """What wrk says, and the CPU time of a request in the server and in wrk."""
+async def run_wrk(server: Server, photo: Path, seconds: float) -> dict[str, float]:
+    """The throughput by wrk, and the CPU time per request of the server and of wrk."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(POST)
         script.flush()
@@ -92,7 +92,7 @@ async def asked(server: Server, photo: Path, seconds: float) -> dict[str, float]
     wrk_s = now.ru_utime + now.ru_stime - own.ru_utime - own.ru_stime
     requests = int(re.findall(r"(\d+) requests in", text)[0])
     if "Non-2xx" in text or "Socket errors" in text:
-        raise SystemExit(f"not everybody was answered:\n{text}")
+        raise SystemExit(f"some requests were not answered:\n{text}")
     return {
         "per_s": round(requests / seconds, 1),
         "server_cpu_ms": round(
@@ -102,13 +102,13 @@ async def asked(server: Server, photo: Path, seconds: float) -> dict[str, float]
     }
 
 
-async def compared(model: Path, photo: Path, seconds: float, rounds: int) -> dict[str, Any]:
+async def compare(model: Path, photo: Path, seconds: float, rounds: int) -> dict[str, Any]:
     rows: dict[int, list[dict[str, float]]] = {workers: [] for workers in WORKERS}
     for _ in range(rounds):
         for workers in WORKERS:
-            async with serving("--model", str(model), "--workers", str(workers)) as server:
-                await asked(server, photo, 1)
-                rows[workers].append(await asked(server, photo, seconds))
+            async with run_server("--model", str(model), "--workers", str(workers)) as server:
+                await run_wrk(server, photo, 1)
+                rows[workers].append(await run_wrk(server, photo, seconds))
             print(f"  {workers} workers: {rows[workers][-1]}", flush=True)
     one = median(row["per_s"] for row in rows[1])
     ratios = {n: round(median(row["per_s"] for row in rows[n]) / one, 2) for n in WORKERS}
@@ -117,7 +117,7 @@ async def compared(model: Path, photo: Path, seconds: float, rounds: int) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("photos", type=Path, nargs="+", help="each is asked by itself")
+    parser.add_argument("photos", type=Path, nargs="+", help="each is measured separately")
     parser.add_argument("--output", type=Path, required=True, help="without a suffix")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each run")
     parser.add_argument("--rounds", type=int, default=3)
@@ -126,13 +126,15 @@ def main() -> None:
         parser.error("wrk is not installed")
     photos, seconds, rounds = options.photos, options.seconds, options.rounds
     names = " ".join(photo.name for photo in photos)
-    found = facts(f"python -m benchmarks.workers {names} --seconds {seconds:g} --rounds {rounds}")
+    found = describe_run(
+        f"python -m benchmarks.workers {names} --seconds {seconds:g} --rounds {rounds}"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        for name, bundle in (("instant", instant()), ("starter", Bundle.open(STARTER))):
+        for name, bundle in (("instant", instant_bundle()), ("starter", Bundle.open(STARTER))):
             bundle.write(Path(folder) / name)
             for photo in photos:
                 print(f"{name}, {photo.name}", flush=True)
-                runs = asyncio.run(compared(Path(folder) / name, photo, seconds, rounds))
+                runs = asyncio.run(compare(Path(folder) / name, photo, seconds, rounds))
                 found[f"{name}, {photo.name}"] = {"bytes": photo.stat().st_size, **runs}
     options.output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
 

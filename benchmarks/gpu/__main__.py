@@ -1,11 +1,11 @@
-"""Every engine on a GPU, against what the chip can do.
+"""Every engine on a GPU, compared with the peak rates of the chip.
 
     python -m benchmarks.gpu --bundle models/starter.tar.xz --output docs/records/gpu_MACHINE_DATE
 
-Measures the machine's ceilings, our kernels, every way to run the network at every size of batch
-with its error, a step of training, and, if photos are given, the way from JPEG to class. What is
-not installed, fails or kills its process is a row that says why. Writes OUTPUT.json after every
-row, and OUTPUT.md and OUTPUT.png at the end.
+Measures the machine's peak rates, our kernels, every way to run the network at every batch size
+with its error, a training step, and, given photos, the pipeline from JPEG to class. A candidate
+that is not installed, fails or kills its process gets a row with the reason. Writes OUTPUT.json
+after every row, and OUTPUT.md and OUTPUT.png at the end.
 """
 
 import argparse
@@ -17,29 +17,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.apart import Apart, LostError
 from benchmarks.gpu.candidates import CANDIDATES, SERVED
-from benchmarks.gpu.floor import PRECISIONS, Layer, floor_us
-from benchmarks.gpu.kernels import KERNELS, kernel
-from benchmarks.gpu.measure import attempted, candidate, describe, training_step
-from benchmarks.gpu.page import markdown, short
-from benchmarks.gpu.photos import by_nvjpeg, classified, decoded
+from benchmarks.gpu.floor import PRECISIONS, LayerCost, floor_us
+from benchmarks.gpu.kernels import KERNELS, measure_kernel
+from benchmarks.gpu.measure import attempt, describe, measure_candidate, measure_training_step
+from benchmarks.gpu.page import markdown, summary
+from benchmarks.gpu.photos import measure_decoding, measure_nvjpeg, measure_pipeline
 from benchmarks.gpu.picture import draw
-from benchmarks.gpu.subject import Settings
 from benchmarks.gpu.targets import targets
+from benchmarks.gpu.worker import Worker, WorkerLostError
+from benchmarks.gpu.workload import Settings
 
-LIMIT_S = 180.0  # of one row: who compiles tries for minutes
+LIMIT_S = 180.0  # of one row: some candidates compile for minutes
 Row = dict[str, Any]
 
 
 class Benchmark:
-    """Collects the report and keeps its file up to date."""
+    """Collects the report and saves it after every row."""
 
     def __init__(self, settings: Settings, output: Path, only: str, minutes: float):
         self.settings, self.file, self.only = settings, output.with_suffix(".json"), only
         self.end = time.monotonic() + 60 * minutes
-        self.apart = Apart() if settings.device.startswith("cuda") else None
-        self.layers: list[Layer] = []
+        self.worker = Worker() if settings.device.startswith("cuda") else None
+        self.layers: list[LayerCost] = []
         self.report: dict[str, Any] = {
             "command": "python -m benchmarks.gpu " + shlex.join(sys.argv[1:]),
             "bundle": str(settings.bundle), "sizes": settings.sizes, "photos": settings.photos,
@@ -56,51 +56,51 @@ class Benchmark:
         report["gflop"] = sum(layer.flop(1) for layer in self.layers) / 1e9
         report["floors"] = {str(size): self.floors(size) for size in sizes}
         for name in KERNELS:
-            self.add("kernels", {"name": name}, kernel, name)
+            self.add("kernels", {"name": name}, measure_kernel, name)
         for name, (family, _, floor, some) in CANDIDATES.items():
             for size in sizes:
                 if not some or size in some:
                     row = {"name": name, "size": size, "family": family, "floor": floor}
-                    self.add("rows", row, candidate, name, size)
+                    self.add("rows", row, measure_candidate, name, size)
                     if row.get("lost"):
                         break
         for name, fused in (("torch's norms", False), ("our norms", True)):
-            self.add("training", {"name": name}, training_step, fused)
+            self.add("training", {"name": name}, measure_training_step, fused)
         if folder:
-            self.add("jpeg", {"name": "decode on all cores"}, decoded, folder)
-            self.add("jpeg", {"name": "decode by nvJPEG, no resizing"}, by_nvjpeg, folder)
+            self.add("jpeg", {"name": "decode on all cores"}, measure_decoding, folder)
+            self.add("jpeg", {"name": "decode by nvJPEG, no resizing"}, measure_nvjpeg, folder)
             for name in SERVED if report["machine"]["gpu"] else ("onnxruntime-cpu",):
                 row = {"name": f"decode on all cores, then {name} fp16"}
-                self.add("jpeg", row, classified, folder, name, "fp16")
+                self.add("jpeg", row, measure_pipeline, folder, name, "fp16")
 
     def add(self, section: str, row: Row, measure: Callable[..., Row], *given: Any) -> None:
-        """Measures what is wanted while there is time, and writes it down."""
+        """Measures a row if it is selected and there is time, and saves the report."""
         if self.only not in row["name"]:
             return
         late = time.monotonic() > self.end
         row |= {"failed": "no time was left"} if late else self.call(measure, *given)
         if not row["failed"]:
-            row |= self.judged(row)
+            row |= self._ratios(row)
         self.report[section].append(row)
-        said = row["failed"] or " ".join(
+        text = row["failed"] or " ".join(
             f"{k} {row[k]:,.6g}" for k in ("us", "of_copy", "per_s", "error") if k in row
         )
-        print(f"{section}: {row['name']} {row.get('size', '')}: {said}", flush=True)
+        print(f"{section}: {row['name']} {row.get('size', '')}: {text}", flush=True)
         self.write()
 
     def call(self, measure: Callable[..., Row], *given: Any) -> Row:
-        if self.apart is None:
-            return attempted(measure, self.settings, *given)
+        if self.worker is None:
+            return attempt(measure, self.settings, *given)
         try:
-            row: Row = self.apart.call(attempted, measure, self.settings, *given, limit_s=LIMIT_S)
-        except LostError as error:
+            row: Row = self.worker.call(attempt, measure, self.settings, *given, limit_s=LIMIT_S)
+        except WorkerLostError as error:
             return {"failed": str(error), "lost": True}
         if row.pop("broken", False):
-            self.apart.end()
+            self.worker.end()
         return row
 
-    def judged(self, row: Row) -> Row:
-        """Against the ceilings and the floor."""
+    def _ratios(self, row: Row) -> Row:
+        """The row relative to the peak rates and the lower bound."""
         ceilings = self.report["ceilings"]
         if "gb_per_s" in row:
             return {"of_copy": row["gb_per_s"] / ceilings["copy"]}
@@ -114,7 +114,7 @@ class Benchmark:
         }  # fmt: skip
 
     def floors(self, size: int) -> dict[str, float]:
-        """Microseconds by precision, where both of its ceilings are known."""
+        """Lower bounds in microseconds by precision, where both peak rates are known."""
         known = {k: v for k, v in self.report["ceilings"].items() if isinstance(v, float)}
         return {
             name: floor_us(self.layers, size, p, 1e9 * known["copy"], 1e12 * known[p.rate])
@@ -123,7 +123,7 @@ class Benchmark:
         }
 
     def write(self) -> None:
-        """All there is: a run that is killed keeps it."""
+        """Saves the report so far, atomically."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(".tmp")
         temporary.write_text(json.dumps(self.report, indent=1) + "\n")
@@ -134,12 +134,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=(__doc__ or "")[:52])
     parser.add_argument("--bundle", type=Path, default=Path("models/starter.tar.xz"))
     parser.add_argument("--output", type=Path, required=True, help="without a suffix")
-    parser.add_argument("--device", default="cuda", help="cpu: only to see that it runs")
+    parser.add_argument("--device", default="cuda", help="cpu: only to test the benchmark")
     parser.add_argument("--sizes", default="1,8,32,128,256,1024", help="of the batches")
-    parser.add_argument("--only", default="", help="rows with this in their names")
-    parser.add_argument("--seconds", type=float, default=2.0, help="for which a row is timed")
-    parser.add_argument("--minutes", type=float, default=8.0, help="after which no row is begun")
-    parser.add_argument("--photos", type=int, default=256, help="on which answers are compared")
+    parser.add_argument("--only", default="", help="only rows with this in their names")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time per row")
+    parser.add_argument("--minutes", type=float, default=8.0, help="start no row after this time")
+    parser.add_argument("--photos", type=int, default=256, help="number of photos for the error")
     parser.add_argument("--jpegs", type=Path, help="a folder or zip of photos to decode")
     options = parser.parse_args()
     sizes = tuple(int(size) for size in options.sizes.split(","))
@@ -148,15 +148,15 @@ def main() -> None:
     try:
         benchmark.run(options.jpegs)
     finally:
-        if benchmark.apart:
-            benchmark.apart.end()
+        if benchmark.worker:
+            benchmark.worker.end()
     report = benchmark.report
     report["targets"] = targets(report)
     benchmark.write()
     draw(report, options.output.with_suffix(".png"))
     page = markdown(report, options.output.with_suffix(".png").name)
     options.output.with_suffix(".md").write_text(page)
-    print(short(report))
+    print(summary(report))
 
 
 if __name__ == "__main__":

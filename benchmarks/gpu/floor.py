@@ -1,7 +1,7 @@
-"""The floor: no AlexNet runs faster than its layers' bytes and operations allow.
+"""The lower bound ("floor") of the time of a batch, from the bytes and operations of its layers.
 
-Each layer takes the longer of two times: its bytes over the memory's bandwidth, its operations over
-the matrix rate. What lies between the layers is taken for free, as if it were fused into them.
+Each layer takes the longer of two times: its bytes over the memory bandwidth, or its operations
+over the matrix rate. Operations between the layers are free, as if fused into them.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from training.network import AlexNet
 
 
 class Precision(NamedTuple):
-    """Bytes of a number, and which of the machine's matrix rates computes with it."""
+    """Bytes per number, and the name of the matrix rate."""
 
     activation: int
     convolution: int
@@ -29,8 +29,8 @@ PRECISIONS = {
 }
 
 
-class Layer(NamedTuple):
-    """What a photo costs, and the weights that a batch shares."""
+class LayerCost(NamedTuple):
+    """Costs of a layer per photo, and its weights, which are read once per batch."""
 
     macs: int
     weights: int
@@ -41,7 +41,7 @@ class Layer(NamedTuple):
     first: bool
 
     def moved(self, batch: int, precision: Precision) -> int:
-        """Bytes; a pixel has one."""
+        """Bytes; pixels have one byte each."""
         weights = self.weights * (precision.dense if self.dense else precision.convolution)
         read = self.inputs * (1 if self.first else precision.activation)
         return weights + batch * (read + self.outputs * precision.activation)
@@ -50,8 +50,8 @@ class Layer(NamedTuple):
         return 2.0 * batch * self.macs
 
 
-def layers_of(classes: int, side: int) -> list[Layer]:
-    """The one-tower network's, read off a run in which nothing is computed."""
+def layers_of(classes: int, side: int) -> list[LayerCost]:
+    """Of the one-tower network, from a run on the meta device."""
     seen: list[tuple[nn.Conv2d | nn.Linear, int, int]] = []
     with torch.device("meta"):
         network = AlexNet(classes, dropout=0)
@@ -60,7 +60,7 @@ def layers_of(classes: int, side: int) -> list[Layer]:
     network(torch.empty(1, 3, side, side, device="meta"))
     read = [inputs for _, inputs, _ in seen[1:]] + [classes]
     return [
-        Layer(
+        LayerCost(
             m.weight[0].numel() * positions, m.weight.numel(), inputs, outputs,
             isinstance(m, nn.Linear), m is seen[0][0],
         )
@@ -69,7 +69,7 @@ def layers_of(classes: int, side: int) -> list[Layer]:
 
 
 def floor_us(
-    layers: list[Layer], batch: int, precision: Precision, bytes_per_s: float, flop_per_s: float
+    layers: list[LayerCost], batch: int, precision: Precision, bytes_per_s: float, flop_per_s: float
 ) -> float:
     return 1e6 * sum(
         max(layer.moved(batch, precision) / bytes_per_s, layer.flop(batch) / flop_per_s)

@@ -1,4 +1,4 @@
-"""The machine: what it is, its clock, and the most that it can do."""
+"""The machine: its description, a timer, and its peak rates."""
 
 import os
 import platform
@@ -19,13 +19,13 @@ PACKAGES = {
     "torch", "torchvision", "triton", "tensorrt", "tensorrt-rtx", "onnxruntime-gpu", "onnxruntime",
     "cuda-bindings", "onnx", "numpy", "pillow",
 }  # fmt: skip
-MOST, FEWEST = 500, 3  # runs: the median of more says nothing new
+MAX_RUNS, MIN_RUNS = 500, 3  # more than 500 do not change the median
 
 Run = Callable[[], Any]
 
 
-def facts(device: torch.device) -> dict[str, Any]:
-    """`name` is the GPU's, or else the processor's; `hardware` says more."""
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """`name` is that of the GPU, or else the CPU; `hardware` has the details."""
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
     name, cores = (models or [platform.machine()])[0], len(os.sched_getaffinity(0))
@@ -33,7 +33,7 @@ def facts(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         gpu = torch.cuda.get_device_properties(device)
         name = gpu.name
-        driver = _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+        driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
         hardware = (
             f"{name} ({gpu.multi_processor_count} multiprocessors, {gpu.L2_cache_size >> 20} MiB "
             f"of L2, {gpu.total_memory >> 30} GiB), driver {driver}, CUDA {torch.version.cuda}, "
@@ -42,26 +42,26 @@ def facts(device: torch.device) -> dict[str, Any]:
     found = {(d.name or "").lower(): d.version for d in distributions()}
     return {
         "name": name, "gpu": device.type == "cuda", "hardware": hardware, "cores": cores,
-        "date": time.strftime("%Y-%m-%d"), "commit": _said("git", "rev-parse", "--short", "HEAD"),
+        "date": time.strftime("%Y-%m-%d"), "commit": _output("git", "rev-parse", "--short", "HEAD"),
         "python": platform.python_version(),
         "packages": {package: found[package] for package in sorted(PACKAGES & found.keys())},
     }  # fmt: skip
 
 
-def _said(*command: str) -> str:
+def _output(*command: str) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
     except OSError:
         return "unknown"
 
 
-def timed(
+def time_runs(
     runs: Sequence[Run], device: torch.device, seconds: float, clear: Run | None = None
 ) -> dict[str, float]:
-    """Microseconds of one run, `us` in the median, over about so many seconds at most.
+    """Microseconds per run, `us` is the median, measured for at most about `seconds`.
 
-    The runs take turns. Each begins where the one before ends, so that what it waits for its launch
-    counts; or, with `clear`, behind that, which is not counted.
+    The runs take turns. A run counts from the end of the one before, so that launch delays are
+    included; with `clear`, which runs before each, from the end of `clear`.
     """
 
     def mark() -> Any:
@@ -78,7 +78,7 @@ def timed(
         run()
     once = _us(begin, mark()) / len(runs)
     pairs, begin = [], mark()
-    for run in islice(cycle(runs), int(min(max(1e6 * seconds / max(once, 1), FEWEST), MOST))):
+    for run in islice(cycle(runs), int(min(max(1e6 * seconds / max(once, 1), MIN_RUNS), MAX_RUNS))):
         if clear:
             clear()
             begin = mark()
@@ -97,21 +97,21 @@ def _us(begin: Any, end: Any) -> float:
 
 
 def ceilings(device: torch.device, seconds: float) -> dict[str, float | str]:
-    """Copies in GB/s and matrix products in TFLOP/s, of random data; or why there is none."""
+    """Copies in GB/s and matrix products in TFLOP/s, on random data; or why one failed."""
     cuda, matmul = device.type == "cuda", torch.backends.cuda.matmul
     side, copied = (8192, 4 << 30) if cuda else (256, 8 << 20)
     one = torch.ones((), device=device)
 
     def copy(source: Tensor, target: Tensor, passes: int) -> float:
-        took = timed([lambda: target.copy_(source, non_blocking=True)], device, seconds)
+        took = time_runs([lambda: target.copy_(source, non_blocking=True)], device, seconds)
         return passes * source.nbytes / took["us"] / 1e3
 
     def product(dtype: torch.dtype, multiply: Callable[[Tensor, Tensor], Tensor]) -> float:
         integers = torch.randint(-128, 128, (2, side, side), device=device)
         numbers = integers if dtype == torch.int8 else torch.randn(2, side, side, device=device)
         a, b = numbers.to(dtype)
-        b = b.t()  # in 8 bits it has to be
-        return 2 * side**3 / timed([lambda: multiply(a, b)], device, seconds)["us"] / 1e6
+        b = b.t()  # 8-bit products require it
+        return 2 * side**3 / time_runs([lambda: multiply(a, b)], device, seconds)["us"] / 1e6
 
     def tf32(a: Tensor, b: Tensor) -> Tensor:
         before, matmul.fp32_precision = matmul.fp32_precision, "tf32"

@@ -1,8 +1,8 @@
-"""The report as a page, and as a few lines for a terminal."""
+"""The report as a Markdown page, and as a summary for the terminal."""
 
 from collections.abc import Iterable, Iterator
 
-from benchmarks.gpu.targets import ACCEPTED, Report, measured
+from benchmarks.gpu.targets import ACCEPTED, Report, select
 
 SECTIONS = ("rows", "kernels", "training", "jpeg")
 VERDICTS = {True: "met", False: "**missed**", None: "not measured"}
@@ -14,10 +14,10 @@ PAGE = """\
 {date}, commit {commit}. {hardware}. Python {python}, {versions}. The network is `{artifact}` of
 {bundle}, {gflop:.2f} GFLOP a photo.
 
-- µs: median of n runs, one after the other over several batches that lie on the device, and the
-  10th and 90th percentile. Cold: the cache is swept before each run.
-- floor: the sum over the layers of the longer of moving and computing, at the ceilings below, in
-  the candidate's own precision. Rate: of bf16 matrix products.
+- µs: median of n runs in turns over several batches on the device, and the 10th and 90th
+  percentile. Cold: the cache is cleared before each run.
+- floor: the lower bound, the sum over the layers of the longer of moving and computing, at the peak
+  rates below, in the candidate's own precision. Rate: of bf16 matrix products.
 - error: norm of the logits' difference from float64, over the norm of those. Top-1: share with the
   same first class. Of {photos} photos: the golden batch, and mixtures of it with noise.
 - torch has its defaults (fp32 convolutions in TF32) and cuDNN's search for algorithms.
@@ -25,9 +25,9 @@ PAGE = """\
 
 
 def markdown(report: Report, picture: str) -> str:
-    """`picture` is the name of a file beside it."""
+    """`picture` is the name of a file in the same folder."""
     facts = report["machine"]
-    title = facts["name"] if facts["gpu"] else "a CPU: only to see that the benchmark runs"
+    title = facts["name"] if facts["gpu"] else "a CPU: only to test the benchmark"
     versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     text = PAGE.format(**report, **facts, title=title, versions=versions)
     return text + "\n" + "\n".join(_parts(report, picture)).rstrip() + "\n"
@@ -47,7 +47,7 @@ def _parts(report: Report, picture: str) -> Iterator[str]:
         floors = report["floors"][str(size)].items()
         named = ", ".join(f"{name} {us:,.1f} µs" for name, us in floors)
         yield from (f"## Batch {size}", "", f"Floors: {named}.", "")
-        rows_of = sorted(measured(report, "rows", size=size), key=lambda r: r["us"])
+        rows_of = sorted(select(report, "rows", size=size), key=lambda r: r["us"])
         heads = (
             "candidate | µs | p10 to p90 | n | cold | photos/s | of floor | of rate | error | top-1"
         )
@@ -59,7 +59,7 @@ def _parts(report: Report, picture: str) -> Iterator[str]:
             f"{r['of_copy']:.0%}", f"{r['torch_us']:,.1f}", f"{r['torch_us'] / r['us']:.2f}",
             f"{r['error']:.1e}",
         )
-        for r in measured(report, "kernels")
+        for r in select(report, "kernels")
     )  # fmt: skip
     yield from ("## Kernels", "", *_table(heads, kernels))
     heads = "step of alexnet2012 | ms | p10 to p90 | n | batch | photos/s"
@@ -68,10 +68,10 @@ def _parts(report: Report, picture: str) -> Iterator[str]:
             r["name"], f"{r['us'] / 1e3:,.2f}", f"{r['p10'] / 1e3:,.2f} to {r['p90'] / 1e3:,.2f}",
             str(r["n"]), str(r["batch"]), f"{r['per_s']:,.0f}",
         )
-        for r in measured(report, "training")
+        for r in select(report, "training")
     )  # fmt: skip
     yield from ("## Training", "", *_table(heads, steps))
-    photos = ((r["name"], f"{r['per_s']:,.0f}") for r in measured(report, "jpeg"))
+    photos = ((r["name"], f"{r['per_s']:,.0f}") for r in select(report, "jpeg"))
     yield from ("## From JPEG", "", *_table("what | photos/s", photos))
     reasons: dict[tuple[str, str], list[str]] = {}
     for r in (r for section in SECTIONS for r in report[section] if r["failed"]):
@@ -97,12 +97,12 @@ def _table(heads: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     return iter((f"| {heads} |", "|---" * (heads.count("|") + 1) + "|", *lines, ""))
 
 
-def short(report: Report) -> str:
+def summary(report: Report) -> str:
     """Microseconds by candidate and size, and the targets."""
     cells: dict[str, dict[int, str]] = {}
     for r in report["rows"]:
-        said = "-" if r["failed"] else f"{r['us']:,.1f}"
-        cells.setdefault(r["name"], {})[r["size"]] = said
+        text = "-" if r["failed"] else f"{r['us']:,.1f}"
+        cells.setdefault(r["name"], {})[r["size"]] = text
     lines = ["µs".ljust(34) + "".join(f"{size:>11,}" for size in report["sizes"])]
     for name, row in cells.items():
         lines.append(name.ljust(34) + "".join(f"{row.get(n, ''):>11}" for n in report["sizes"]))

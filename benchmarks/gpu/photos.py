@@ -1,4 +1,4 @@
-"""Photos from JPEG to class: the decoders of all cores feed an engine of the server."""
+"""The pipeline from JPEG to class: all cores decode for an engine of the server."""
 
 import os
 from collections import deque
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from alexnet.preprocess import preprocess
 from benchmarks.gpu.candidates import PLANS, needs_gpu
-from benchmarks.gpu.subject import Subject
+from benchmarks.gpu.workload import Workload
 from clients.photos import photos_in
 from server.engines.base import Engine, Pending
 
@@ -24,68 +24,68 @@ Crop = NDArray[np.uint8]
 Row = dict[str, Any]
 
 
-def decoded(it: Subject, folder: Path) -> Row:
-    """Decoded, reduced, cut, and thrown away."""
-    return _rate(it, folder, lambda crops: sum(1 for _ in crops))
+def measure_decoding(work: Workload, folder: Path) -> Row:
+    """Decodes, resizes and crops only."""
+    return _rate(work, folder, lambda crops: sum(1 for _ in crops))
 
 
-def classified(it: Subject, folder: Path, runtime: str, precision: str) -> Row:
-    """Copies from and to the host too; a batch is gathered while another runs."""
-    batch = BATCH if it.cuda else CPU_BATCH
-    engine = _engine(it, runtime, precision, batch)
+def measure_pipeline(work: Workload, folder: Path, runtime: str, precision: str) -> Row:
+    """With the copies from and to the host; a batch is gathered while another runs."""
+    batch = BATCH if work.cuda else CPU_BATCH
+    engine = _engine(work, runtime, precision, batch)
 
-    def answered(crops: Iterator[Crop]) -> int:
-        under_way, count = deque[Pending](), 0
+    def classify(crops: Iterator[Crop]) -> int:
+        pending, count = deque[Pending](), 0
         while some := list(islice(crops, batch)):
-            under_way.append(engine.begin(some))
-            if len(under_way) == engine.depth:
-                count += len(under_way.popleft()())
-        return count + sum(len(pending()) for pending in under_way)
+            pending.append(engine.begin(some))
+            if len(pending) == engine.depth:
+                count += len(pending.popleft()())
+        return count + sum(len(wait()) for wait in pending)
 
     try:
-        answered(iter([it.crops[0]] * batch))  # warms up
-        return _rate(it, folder, answered)
+        classify(iter([work.crops[0]] * batch))  # warms up
+        return _rate(work, folder, classify)
     finally:
         engine.close()
 
 
-def by_nvjpeg(it: Subject, folder: Path) -> Row:
-    """Decoded by the GPU to the size that the photos have, and no further."""
-    needs_gpu(it, "nvJPEG")
+def measure_nvjpeg(work: Workload, folder: Path) -> Row:
+    """Decodes on the GPU, at the photos' own size, without resizing."""
+    needs_gpu(work, "nvJPEG")
     from torchvision.io import ImageReadMode, decode_jpeg  # type: ignore[import-not-found]
 
     data = cycle([torch.frombuffer(bytearray(d), dtype=torch.uint8) for d in _jpegs(folder)])
     begun, count = perf_counter(), -NVJPEG_BATCH  # the first ones warm up
-    while (took := perf_counter() - begun) < it.settings.seconds or count <= 0:
+    while (took := perf_counter() - begun) < work.settings.seconds or count <= 0:
         photos = list(islice(data, NVJPEG_BATCH))
-        decode_jpeg(photos, mode=ImageReadMode.RGB, device=it.device)
+        decode_jpeg(photos, mode=ImageReadMode.RGB, device=work.device)
         torch.cuda.synchronize()
         begun = perf_counter() if count < 0 else begun
         count += NVJPEG_BATCH
     return {"per_s": count / took}
 
 
-def _engine(it: Subject, runtime: str, precision: str, batch: int) -> Engine:
+def _engine(work: Workload, runtime: str, precision: str, batch: int) -> Engine:
     if runtime == "onnxruntime-cpu":
         from server.engines.ort import OrtEngine
 
-        return OrtEngine(it.onnx, it.bundle.manifest, 1)
+        return OrtEngine(work.onnx, work.bundle.manifest, 1)
     from gpu.open import open_on_gpu
 
     number = torch.cuda.current_device()
-    return open_on_gpu(runtime, it.onnx, precision, number, batch, it.side, it.classes, PLANS)
+    return open_on_gpu(runtime, work.onnx, precision, number, batch, work.side, work.classes, PLANS)
 
 
-def _rate(it: Subject, folder: Path, use: Callable[[Iterator[Crop]], int]) -> Row:
-    photos, spec = cycle(_jpegs(folder)), it.bundle.manifest.preprocess
+def _rate(work: Workload, folder: Path, use: Callable[[Iterator[Crop]], int]) -> Row:
+    photos, spec = cycle(_jpegs(folder)), work.bundle.manifest.preprocess
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
 
         def crops() -> Iterator[Crop]:
-            """Enough under way for no thread to wait, and few enough for memory."""
+            """Decodes just enough photos ahead to keep all threads busy."""
             waiting = deque(pool.submit(preprocess, next(photos), spec) for _ in range(2 * BATCH))
             while waiting:
                 yield waiting.popleft().result().crop
-                if perf_counter() - begun < it.settings.seconds:
+                if perf_counter() - begun < work.settings.seconds:
                     waiting.append(pool.submit(preprocess, next(photos), spec))
 
         begun = perf_counter()

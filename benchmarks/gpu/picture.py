@@ -1,11 +1,11 @@
-"""The report as a picture: how far below the roof the best of every family is."""
+"""The report as a roofline plot: the best candidate of each family, and the upper bounds."""
 
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 
-from benchmarks.gpu.targets import Report, measured
+from benchmarks.gpu.targets import Report, select
 
 mpl.use("agg")  # files, never windows
 from matplotlib import pyplot as plt
@@ -18,9 +18,9 @@ MARKERS = "osD^vP*Xh<>p"
 
 
 def draw(report: Report, path: Path) -> None:
-    """The roof by layers, as they are what a batch's bytes and operations are spread over."""
+    """The roof is the rate at the lower bound of the time, which is computed by layers."""
     families: dict[str, dict[int, float]] = {}
-    for row in measured(report, "rows"):
+    for row in select(report, "rows"):
         best = families.setdefault(row["family"], {})
         best[row["size"]] = max(best.get(row["size"], 0), row["tflops"])
     with plt.rc_context(_STYLE):

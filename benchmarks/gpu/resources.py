@@ -1,9 +1,9 @@
-"""What our kernels take of a GPU, found without one.
+"""The resources that our kernels need on a GPU, determined without one.
 
     python -m benchmarks.gpu.resources
 
-The launchers run as they are, with tensors that have shapes but no memory, on a stand-in for
-Triton's driver: what it is asked to load is the machine code that a GPU of that kind would get.
+The launchers run unchanged, with tensors on the meta device and a fake driver for Triton, which is
+given the same machine code to load as a GPU of that architecture.
 """
 
 import re
@@ -34,7 +34,7 @@ VIEW = View((128.0,) * 3, (64.0,) * 3)
 
 
 class Resources(NamedTuple):
-    """Of one kernel: registers and spilled bytes of a thread, bytes of shared memory."""
+    """Of one kernel: registers and spilled bytes per thread, bytes of shared memory."""
 
     kernel: str
     registers: int
@@ -43,7 +43,7 @@ class Resources(NamedTuple):
 
 
 def cases(architecture: int) -> dict[str, Launch]:
-    """Every kernel at a size that AlexNet has for it, by name and size of the batch."""
+    """Every kernel at the sizes of AlexNet, by name and batch size."""
     conv1, bias = _like(128, 55, 55, 96, dtype=torch.float32), _like(4096)
     found: dict[str, Launch] = {
         "pixels, 256": partial(in_blocks, _like(256, 224, 224, 3, dtype=torch.uint8), VIEW),
@@ -68,18 +68,18 @@ def _like(*shape: int, dtype: torch.dtype = torch.float16) -> Tensor:
 
 
 def resources(launch: Launch, architecture: int) -> list[Resources]:
-    """Of the kernels that `launch` starts, on sm_80 or sm_90 (80 or 90).
+    """Of the kernels that `launch` launches, on sm_80 or sm_90 (80 or 90).
 
-    It must pass tensors on the device "meta". Triton must not be interpreting.
+    It must pass tensors on the meta device. Triton's interpreter must be off.
     """
-    chip = _Chip(architecture)
+    chip = _FakeDriver(architecture)
     with chip.active():
         launch()
     return chip.loaded
 
 
-class _Chip:
-    """As much of Triton's driver as compiling and launching asks for; kernels do nothing."""
+class _FakeDriver:
+    """The parts of Triton's driver for compiling and launching; kernels do nothing."""
 
     def __init__(self, architecture: int):
         self.target = GPUTarget("cuda", architecture, 32)
@@ -98,8 +98,8 @@ class _Chip:
     def get_current_target(self) -> GPUTarget:
         return self.target
 
-    def get_current_device(self) -> "_Chip":
-        return self  # kernels are cached for each device, and this one is new
+    def get_current_device(self) -> "_FakeDriver":
+        return self  # a new device, for which Triton has no cached kernels
 
     def get_current_stream(self, device: object) -> int:
         return 0
@@ -118,7 +118,7 @@ class _Chip:
 
 
 def _dump(cubin: bytes) -> dict[str, int]:
-    """What cuobjdump, which comes with Triton, says that the machine code needs."""
+    """The resources of the machine code, from Triton's cuobjdump."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(cubin)
         command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]

@@ -1,21 +1,21 @@
-"""What the project set out for on an H200, and whether it got there."""
+"""The performance targets on an H200, and whether they are met."""
 
 from typing import Any
 
-ACCEPTED = 0.1  # error of the logits: beyond it a candidate is no answer, however fast
+ACCEPTED = 0.1  # largest error of the logits that a candidate may have
 OTHERS = (("torch fp32", 3.0), ("torch.compile max-autotune", 1.3))
 
 Report = dict[str, Any]
 
 
-def measured(report: Report, section: str, **facts: Any) -> list[Report]:
-    """The rows that did not fail and have these facts."""
+def select(report: Report, section: str, **facts: Any) -> list[Report]:
+    """The rows that did not fail and have these values."""
     rows = (row for row in report[section] if not row["failed"])
     return [row for row in rows if facts.items() <= row.items()]
 
 
 def targets(report: Report) -> list[Report]:
-    """`met` is None for what was not measured."""
+    """`met` is None if it was not measured."""
     found: list[Report] = []
 
     def target(text: str, reached: str, value: float | None, least: float) -> None:
@@ -23,7 +23,7 @@ def targets(report: Report) -> list[Report]:
         found.append({"target": text, "reached": "" if value is None else reached, "met": met})
 
     def best(size: int) -> Report:
-        rows = [r for r in measured(report, "rows", size=size) if r["error"] <= ACCEPTED]
+        rows = [r for r in select(report, "rows", size=size) if r["error"] <= ACCEPTED]
         return min(rows, key=lambda row: row["us"], default={"name": "nothing"})
 
     us, name = best(1).get("us"), best(1)["name"]
@@ -33,14 +33,14 @@ def targets(report: Report) -> list[Report]:
     for size in (1, 256):
         us, name = best(size).get("us"), best(size)["name"]
         for other, least in OTHERS:
-            rows = measured(report, "rows", name=other, size=size)
+            rows = select(report, "rows", name=other, size=size)
             ratio = rows[0]["us"] / us if rows and us else None
             text = f"batch {size}, {least:g} times as fast as {other}"
             target(text, f"{ratio or 0:.2f} times: {name}", ratio, least)
-    fused = [r["of_copy"] for r in measured(report, "kernels") if r["name"].startswith("response")]
+    fused = [r["of_copy"] for r in select(report, "kernels") if r["name"].startswith("response")]
     text = "fused kernels behind convolutions at 70 % of the copy bandwidth"
     target(text, f"{min(fused, default=0):.0%} or more", min(fused, default=None), 0.7)
-    rates = [r["per_s"] for r in measured(report, "jpeg") if "then" in r["name"]]
+    rates = [r["per_s"] for r in select(report, "jpeg") if "then" in r["name"]]
     cores = report["machine"]["cores"]
     rate = max(rates, default=None)
     target(

@@ -1,4 +1,4 @@
-"""The GPU benchmark runs from end to end on a CPU; its times are not looked at."""
+"""The GPU benchmark runs from end to end on a CPU; its times are not checked."""
 
 import json
 import os
@@ -21,11 +21,11 @@ from alexnet.manifest import Tensor as TensorSpec
 from alexnet.spec import PIXEL_SCALE, PIXEL_ZERO, Preprocess
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import candidates, machine, measure
-from benchmarks.gpu.apart import Apart, LostError
 from benchmarks.gpu.candidates import Candidate, Prepare
 from benchmarks.gpu.floor import PRECISIONS, floor_us, layers_of
-from benchmarks.gpu.subject import Settings, Subject, photos_like
 from benchmarks.gpu.targets import targets
+from benchmarks.gpu.worker import Worker, WorkerLostError
+from benchmarks.gpu.workload import Settings, Workload, make_photos
 from export.to_onnx import to_onnx
 from tests.fakes import CLASSES, tiny_bundle
 from tests.photos import draw, jpeg
@@ -41,7 +41,7 @@ BOTH = ["torch fp32", "torch bf16", "torch bf16, NHWC", "ours bf16", "ours fp16"
     [(1, 29.1, 14.6, 15.5), (8, 40.6, 21.2, 27.0), (32, 80.8, 43.8, 67.1), (128, 241, 134, 231),
      (256, 463, 261, 463), (1024, 1852, 1045, 1852)],
 )  # fmt: skip
-def test_the_floors_are_those_worked_out_by_hand(
+def test_the_floors_match_a_calculation_by_hand(
     batch: int, bf16: float, fp8: float, weight_only: float
 ) -> None:
     """For an H200: 4.3 TB/s, 790 TFLOP/s in bf16, 1400 in fp8."""
@@ -56,7 +56,7 @@ def test_the_floors_are_those_worked_out_by_hand(
 
 @pytest.fixture
 def bundle(narrow: None, tmp_path: Path) -> Path:
-    """The one-tower network with narrow layers and first weights, in float32."""
+    """The one-tower network with narrow layers and initial weights, in float32."""
     torch.manual_seed(0)
     network, scale = AlexNet(CLASSES, dropout=0).eval(), (PIXEL_SCALE,) * 3
     zero, labels = (PIXEL_ZERO,) * 3, Labels.imagenet()
@@ -87,7 +87,7 @@ def in_float32(x: Tensor, weight: Tensor, bias: Tensor | None = None, *how: Any)
 def run(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The command with these flags -> its report, read back; few runs of each."""
     monkeypatch.setattr(measure, "_opened", None)
-    monkeypatch.setattr("benchmarks.gpu.subject.L2_BYTES", 0)
+    monkeypatch.setattr("benchmarks.gpu.workload.L2_BYTES", 0)
     monkeypatch.setattr("benchmarks.gpu.photos.BATCH", 8)
     # A CPU without instructions for 16 bits takes 30 times as long for the same.
     monkeypatch.setattr("torch.nn.functional.conv2d", in_float32)
@@ -100,10 +100,10 @@ def run(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         return json.loads((tmp_path / "records" / "gpu.json").read_text())  # type: ignore[no-any-return]
 
     yield run
-    measure.subject.cache_clear()
+    measure.get_workload.cache_clear()
 
 
-def test_it_writes_a_record_a_page_and_a_picture(
+def test_it_writes_a_record_a_page_and_a_plot(
     run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "photos").mkdir()
@@ -129,9 +129,9 @@ def test_it_writes_a_record_a_page_and_a_picture(
     assert {row["name"]: bool(row["failed"]) for row in report["training"]} == {
         "torch's norms": False, "our norms": True,
     }  # fmt: skip
-    classified = report["jpeg"][-1]
-    assert classified["name"] == "decode on all cores, then onnxruntime-cpu fp16"
-    assert classified["per_s"] > 0
+    pipeline = report["jpeg"][-1]
+    assert pipeline["name"] == "decode on all cores, then onnxruntime-cpu fp16"
+    assert pipeline["per_s"] > 0
     assert (tmp_path / "records" / "gpu.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "records" / "gpu.md").read_text()
     assert f"`{report['command']}`" in page
@@ -144,15 +144,15 @@ def test_it_writes_a_record_a_page_and_a_picture(
     assert "ours fp16" in capsys.readouterr().out
 
 
-def faulty(it: Subject, factor: float) -> Prepare:
-    """Not a multiple of the network's logits, but near one."""
-    network = it.eager(torch.float32)
+def faulty(work: Workload, factor: float) -> Prepare:
+    """Returns the network's logits times `factor`."""
+    network = work.eager(torch.float32)
     return lambda images: lambda: factor * network(images)
 
 
-def silent(it: Subject) -> Prepare:
-    """Leaves its logits as they were."""
-    network = it.eager(torch.float32)
+def silent(work: Workload) -> Prepare:
+    """Never writes its logits again."""
+    network = work.eager(torch.float32)
 
     def prepare(images: Tensor) -> Any:
         logits = network(images)
@@ -161,15 +161,15 @@ def silent(it: Subject) -> Prepare:
     return prepare
 
 
-def missing(_: Subject) -> Prepare:
+def missing(_: Workload) -> Prepare:
     raise ModuleNotFoundError("No module named 'fast'")
 
 
-def test_a_wrong_candidate_and_one_that_raises_are_rows(
+def test_wrong_and_failing_candidates_get_rows(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test = {
-        "test wrong": Candidate("test", lambda it: faulty(it, 1.5)),
+        "test wrong": Candidate("test", lambda work: faulty(work, 1.5)),
         "test silent": Candidate("test", silent),
         "test missing": Candidate("test", missing),
     }
@@ -187,22 +187,22 @@ def test_a_wrong_candidate_and_one_that_raises_are_rows(
     assert "| test missing | 1, 2 | ModuleNotFoundError: No module named 'fast' |" in page
 
 
-def test_what_there_is_no_time_for_is_a_row(run: Any) -> None:
+def test_candidates_without_time_get_rows(run: Any) -> None:
     report = run("--minutes", "0", "--only", "ours bf16")
     assert {row["failed"] for row in report["rows"]} == {"no time was left"}
 
 
-def test_a_candidate_whose_process_died_is_not_tried_again(
+def test_a_candidate_whose_process_died_is_not_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But the next one is, in a new process."""
+    """The next candidate runs in a new process."""
     asked: list[object] = []
 
-    class Dying(Apart):
+    class Dying(Worker):
         def call(self, function: Any, *arguments: Any, limit_s: float) -> Any:
             asked.append(arguments[2:])
             if arguments[2:] == ("first", 1):
-                raise LostError("the process died with exit code -11")
+                raise WorkerLostError("the process died with exit code -11")
             described = {"layers": [], "ceilings": {"bf16": 1.0, "copy": 1.0},
                          "machine": {"gpu": True}}  # fmt: skip
             return {"failed": "", "us": 1.0, **described}
@@ -212,7 +212,7 @@ def test_a_candidate_whose_process_died_is_not_tried_again(
     monkeypatch.setattr(command, "KERNELS", {})
     settings = Settings(tmp_path, "cuda", (1, 2), 0.1, 1)
     benchmark = command.Benchmark(settings, tmp_path / "gpu", "", 1)
-    benchmark.apart = Dying()
+    benchmark.worker = Dying()
     benchmark.run(None)
     assert asked[1:4] == [("first", 1), ("second", 1), ("second", 2)]
     (lost, *_) = json.loads((tmp_path / "gpu.json").read_text())["rows"]
@@ -220,16 +220,16 @@ def test_a_candidate_whose_process_died_is_not_tried_again(
 
 
 def test_a_process_that_dies_or_hangs_is_replaced() -> None:
-    apart = Apart()
+    worker = Worker()
     try:
-        with pytest.raises(LostError, match="exit code 3"):
-            apart.call(os._exit, 3, limit_s=60)
-        assert apart.call(len, "four", limit_s=60) == 4
-        with pytest.raises(LostError, match=r"no answer after 0\.1 s"):
-            apart.call(time.sleep, 60, limit_s=0.1)
-        assert apart.call(len, "four", limit_s=60) == 4
+        with pytest.raises(WorkerLostError, match="exit code 3"):
+            worker.call(os._exit, 3, limit_s=60)
+        assert worker.call(len, "four", limit_s=60) == 4
+        with pytest.raises(WorkerLostError, match=r"no answer after 0\.1 s"):
+            worker.call(time.sleep, 60, limit_s=0.1)
+        assert worker.call(len, "four", limit_s=60) == 4
     finally:
-        apart.end()
+        worker.end()
 
 
 def test_runs_take_turns_and_sweeping_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,21 +244,21 @@ def test_runs_take_turns_and_sweeping_is_not_timed(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(machine.time, "perf_counter", lambda: clock[0])
     runs, cpu = [takes(0.25, "a"), takes(0.75, "b")], torch.device("cpu")
-    times = machine.timed(runs, cpu, seconds=2, clear=takes(8, "sweep"))
+    times = machine.time_runs(runs, cpu, seconds=2, clear=takes(8, "sweep"))
     assert log[4:] == ["sweep", "a", "sweep", "b"] * 2
     assert times == pytest.approx({"us": 5e5, "p10": 2.5e5, "p90": 7.5e5, "n": 4})
 
 
-def test_photos_for_comparison_are_all_different() -> None:
+def test_the_photos_are_all_different() -> None:
     crops = np.stack([np.asarray(draw(32, 32, seed=seed)) for seed in range(2)])
-    photos = photos_like(crops, 20)
+    photos = make_photos(crops, 20)
     assert photos.shape == (20, 32, 32, 3)
     assert (photos[:2] == crops).all()
     assert len({photo.tobytes() for photo in photos}) == 20
 
 
 def report_of(*rows: tuple[str, int, float, float]) -> dict[str, Any]:
-    """Name, size, microseconds, error."""
+    """`rows` are (name, size, microseconds, error)."""
     results = [
         {"name": n, "size": s, "us": us, "error": e, "failed": "", "of_rate": 100 / us}
         for n, s, us, e in rows

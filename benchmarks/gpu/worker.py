@@ -1,4 +1,4 @@
-"""Calls in a process of their own: a kernel that hangs or breaks the GPU costs its row only."""
+"""Calls in a separate process: a kernel that hangs or breaks the GPU costs only its own row."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -6,25 +6,25 @@ from multiprocessing import get_context
 from typing import Any
 
 
-class LostError(RuntimeError):
-    """The process died or did not answer in time; the next call has a new one."""
+class WorkerLostError(RuntimeError):
+    """The process died or did not answer in time; the next call starts a new one."""
 
 
-class Apart:
-    """One process beside this one, kept between calls."""
+class Worker:
+    """A child process that is kept between calls."""
 
     def __init__(self) -> None:
         self._process: Any = None
         self._pipe: Any = None
 
     def call(self, function: Callable[..., Any], *arguments: Any, limit_s: float) -> Any:
-        """What the function returns there; it must not raise. Raises LostError."""
+        """The result of the function, which must not raise. Raises WorkerLostError."""
         if self._process is None:
-            context = get_context("spawn")  # a fork would share a broken CUDA
-            self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs,))
+            context = get_context("spawn")  # a fork would inherit a broken CUDA context
+            self._pipe, child_end = context.Pipe()
+            self._process = context.Process(target=_serve, args=(child_end,))
             self._process.start()
-            theirs.close()
+            child_end.close()
         try:
             self._pipe.send((function, arguments))
             if self._pipe.poll(limit_s):
@@ -34,7 +34,7 @@ class Apart:
             self._process.join()
             problem = f"the process died with exit code {self._process.exitcode}"
         self.end()
-        raise LostError(problem)
+        raise WorkerLostError(problem)
 
     def end(self) -> None:
         if self._process is not None:
@@ -45,7 +45,7 @@ class Apart:
 
 
 def _serve(pipe: Any) -> None:
-    with suppress(EOFError):  # whoever asked is gone
+    with suppress(EOFError):  # the parent has closed the pipe
         while True:
             function, arguments = pipe.recv()
             pipe.send(function(*arguments))

@@ -1,4 +1,4 @@
-"""What is measured: the bundle's network, photos for it, and its answers in double precision."""
+"""The subject of the benchmark: the bundle's network, photos, and its logits in float64."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, lru_cache
@@ -15,23 +15,23 @@ from alexnet.bundle import Bundle
 from gpu.typed import float_graph
 from training.network import AlexNet, Deployable
 
-L2_BYTES = 64 << 20  # or less: an H200 has 60 MB
+L2_BYTES = 64 << 20  # an upper limit: an H200 has 60 MB
 CHUNK = 32
 
 
 class Settings(NamedTuple):
-    """What the measuring process has to know."""
+    """The settings for the measuring process."""
 
     bundle: Path
     device: str
     sizes: tuple[int, ...]
     seconds: float
     photos: int
-    """On how many the answers are compared."""
+    """Number of photos on which logits are compared."""
 
 
 class _Cast(nn.Module):
-    """Normalised pixels come as float32, and as a view of channels last."""
+    """Converts normalised pixels, which are a channels-last view of float32."""
 
     def __init__(self, dtype: torch.dtype, form: torch.memory_format):
         super().__init__()
@@ -41,28 +41,28 @@ class _Cast(nn.Module):
         return x.to(self.dtype).contiguous(memory_format=self.form)
 
 
-class Subject:
+class Workload:
     """One bundle on one device."""
 
     def __init__(self, settings: Settings):
         self.settings, self.device = settings, torch.device(settings.device)
         self.cuda = self.device.type == "cuda"
-        # Not torch's default stream: that cannot be captured.
+        # torch's default stream cannot be captured.
         self.stream = torch.cuda.Stream(self.device) if self.cuda else None
         torch.backends.cudnn.benchmark = self.cuda
         self.bundle = Bundle.open(settings.bundle)
         artifacts = {a.precision: a for a in self.bundle.manifest.artifacts}
-        # Engines for integers need the scales that only an int8 artifact has.
+        # Engines in int8 and fp8 need the scales, which only an int8 artifact has.
         self.artifact = artifacts.get("int8") or artifacts["fp32"]
         self.onnx = self.bundle.files[self.artifact.file]
-        self.crops = photos_like(self.bundle.golden.crops, settings.photos)
+        self.crops = make_photos(self.bundle.golden.crops, settings.photos)
         self.side, self.classes = self.crops.shape[1], self.bundle.manifest.model.classes
 
     def on_stream(self) -> AbstractContextManager[object]:
         return torch.cuda.stream(self.stream) if self.stream else nullcontext()
 
     def eager(self, dtype: torch.dtype, *, channels_last: bool = False) -> Deployable:
-        """As anybody would write it in torch; raises ValueError but for the one-tower network."""
+        """In plain torch, as usually written; raises ValueError for other than one tower."""
         graph = float_graph(self.onnx).graph
         constants = {c.name: numpy_helper.to_array(c).copy() for c in graph.initializer}
         mean, std, weights = np.zeros(3), np.ones(3), []
@@ -88,20 +88,20 @@ class Subject:
 
     @cached_property
     def reference(self) -> Tensor:
-        """(photos, classes) on the CPU: all but the normalisation computed in float64."""
+        """(photos, classes) on the CPU, in float64 except for the normalisation."""
         network, chunks = self.eager(torch.float64), torch.from_numpy(self.crops).split(CHUNK)
         with torch.no_grad():
             return torch.cat([network(chunk.to(self.device)).double().cpu() for chunk in chunks])
 
     def batches(self, size: int) -> list[Tensor]:
-        """So many on the device that the cache holds none of them when its turn comes again."""
+        """Enough batches on the device that none is still cached when it is used again."""
         count = min(max(2 * L2_BYTES // (size * self.side**2 * 3), 2), 8)
         drawn = np.random.default_rng(size).integers(0, len(self.crops), (count, size))
         return [torch.from_numpy(self.crops[index]).to(self.device) for index in drawn]
 
 
-def photos_like(crops: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    """(count, side, side, 3): the crops, then mixtures of two, moved, mirrored, lit, with noise."""
+def make_photos(crops: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """(count, side, side, 3): the crops, then mixtures: shifted, mirrored, with noise."""
     rng, photos = np.random.default_rng(0), list(crops[:count])
     while len(photos) < count:
         a, b = (crops[i] for i in rng.integers(0, len(crops), 2))
@@ -113,6 +113,6 @@ def photos_like(crops: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=1)
-def subject(settings: Settings) -> Subject:
-    """Read once in each process."""
-    return Subject(settings)
+def get_workload(settings: Settings) -> Workload:
+    """Cached, so that each process reads the bundle once."""
+    return Workload(settings)
