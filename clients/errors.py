@@ -48,7 +48,7 @@ async def call(method: Any, request: Message, timeout_s: float) -> Any:
         return await method(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
         raise from_rpc_error(error) from None
-    except grpc.aio.UsageError:  # how gRPC says that the channel is closed
+    except grpc.aio.UsageError:  # gRPC raises it for a closed channel
         raise closed_error() from None
     except asyncio.CancelledError:
         task = asyncio.current_task()

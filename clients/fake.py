@@ -118,7 +118,7 @@ class FakeServer(ClassifierServicer):
                 with ThreadPoolExecutor(THREADS) as pool:
                     for request in requests:
                         pool.submit(answer, request)
-            except grpc.RpcError:  # how gRPC says that the call has ended
+            except grpc.RpcError:  # gRPC raises it when the call has ended
                 pass
             ready.put(None)
 

@@ -101,7 +101,7 @@ class _Call:
             error = ClassifyError("UNAVAILABLE", "the server ended the stream")
         except grpc.aio.AioRpcError as failure:
             error = errors.from_rpc_error(failure)
-        except grpc.aio.UsageError:  # how gRPC says that the channel is closed
+        except grpc.aio.UsageError:  # gRPC raises it for a closed channel
             pass
         finally:
             self.ended = True

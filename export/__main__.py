@@ -58,7 +58,7 @@ def _arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--class-order", type=Path, metavar="FILE",
-        help="for weights that do not say the order of their classes: one synset a line",
+        help="for weights without a class order: one synset a line",
     )  # fmt: skip
     parser.add_argument(
         "--remarks", type=Path, metavar="FILE", help="text that the model card ends with"
@@ -66,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--calibration-photos", type=int, default=512, metavar="N")
     parser.add_argument("--name", default="alexnet")
     parser.add_argument("--version", help="default: today's date and the weights' hash")
-    parser.add_argument("--description", help="one sentence on what the model knows")
+    parser.add_argument("--description", help="one sentence about the model")
     return parser.parse_args()
 
 

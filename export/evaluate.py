@@ -92,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--class-order", type=Path, metavar="FILE",
-        help="for weights that do not say the order of their classes: one synset a line",
+        help="for weights without a class order: one synset a line",
     )  # fmt: skip
     parser.add_argument("--worst", type=int, default=10, metavar="N", help="classes shown")
     parser.add_argument("--json", action="store_true", help="the report on stdout, all classes")

@@ -7,8 +7,8 @@ from torch import nn
 from training.layers import CrossMapNorm, SpatialNorm, UnscaledDropout
 from training.network import AlexNet
 
-Norm = CrossMapNorm | SpatialNorm
-Dropout = nn.Dropout | UnscaledDropout
+_NORMS = CrossMapNorm | SpatialNorm
+_DROPOUTS = nn.Dropout | UnscaledDropout
 
 
 def sequence(network: AlexNet) -> list[nn.Module]:
@@ -21,7 +21,7 @@ def sequence(network: AlexNet) -> list[nn.Module]:
         assert not isinstance(module, UnscaledDropout) or module.p == 0, "not a plain network"
         if isinstance(module, nn.ReLU) and isinstance(modules[-1], nn.MaxPool2d):
             modules.insert(-1, module)
-        elif not isinstance(module, Dropout):
+        elif not isinstance(module, _DROPOUTS):
             modules.append(module)
     return modules
 
@@ -37,5 +37,5 @@ def rounding_points(network: AlexNet) -> list[nn.Module]:
         for module, following in pairwise(modules)
         if isinstance(module, nn.ReLU)
         or (isinstance(module, nn.Conv2d) and not isinstance(following, nn.ReLU))
-        or (isinstance(module, Norm) and not isinstance(following, nn.ReLU | Norm))
+        or (isinstance(module, _NORMS) and not isinstance(following, nn.ReLU | _NORMS))
     ]

@@ -20,7 +20,7 @@ from training.network import ARCHITECTURES, POOLED, AlexNet
 
 Parameters = Callable[[int], tuple[str, str]]
 """Index of a layer, 0 to 7 -> adds weight and bias to the graph, returns their names."""
-Between = Callable[[nn.Module, str], str]
+OutputHook = Callable[[nn.Module, str], str]
 """A module and the name of its output -> the name of the next module's input."""
 
 
@@ -43,7 +43,7 @@ def to_onnx(model: TrainedModel, side: int) -> bytes:
 
 
 def walk(
-    graph: Graph, network: AlexNet, side: int, x: str, parameters: Parameters, between: Between
+    graph: Graph, network: AlexNet, side: int, x: str, parameters: Parameters, hook: OutputHook
 ) -> None:
     """Adds the network to the graph, from its NCHW input `x`, `side` px square, to `logits`.
 
@@ -88,7 +88,7 @@ def walk(
                 x = graph.node("Gemm", x, *parameters(index - 1), transB=1, name=name)
             case _:
                 raise AssertionError(f"{type(module).__name__} in what should be a plain network")
-        x = between(module, x)
+        x = hook(module, x)
 
 
 def _check(side: int, network: AlexNet) -> None:

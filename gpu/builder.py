@@ -86,7 +86,7 @@ def build(
 
 def _first(errors: list[str]) -> str:
     """Later errors are consequences of the first."""
-    return " ".join(errors[0].split()) if errors else "it does not say why"
+    return " ".join(errors[0].split()) if errors else "no reason given"
 
 
 def _make_log(trt: Any) -> Any:

@@ -29,5 +29,5 @@ def facts(device: int) -> Gpu:
         driver = pynvml.nvmlSystemGetDriverVersion()
         pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
-        raise RuntimeError(f"the NVIDIA driver does not tell its version: {error}") from None
+        raise RuntimeError(f"the version of the NVIDIA driver is unknown: {error}") from None
     return Gpu(properties.name.decode(), (properties.major, properties.minor), driver)

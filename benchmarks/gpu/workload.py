@@ -78,7 +78,7 @@ class Workload:
         network = AlexNet(self.classes, dropout=0).eval()
         shapes = [[m.weight.shape, m.weight.shape[:1]] for m in network.layers]
         if [[value.shape for value in pair] for pair in weights] != shapes:
-            raise ValueError("the benchmark knows the one-tower network (`alexnet`) alone")
+            raise ValueError("the benchmark supports only the one-tower network (`alexnet`)")
         for layer, (weight, bias) in zip(network.layers, weights, strict=True):
             layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
         form = torch.channels_last if channels_last else torch.contiguous_format

@@ -152,7 +152,7 @@ def _is_worse(baseline: Baseline, points: Sequence[Point], options: argparse.Nam
     """Prints the changes. Also True if there was nothing to compare."""
     say(f"\nagainst {baseline.title}:", sys.stdout)
     for difference in baseline.changed_settings(_settings(options)):
-        say(f"  not measured alike: {difference}", sys.stdout)
+        say(f"  different setting: {difference}", sys.stdout)
     changes = baseline.changes(points)
     for level, change in changes.items():
         cells = (f"{name} {'-' if r is None else f'{r - 1:+.1%}'}" for name, r in change.items())

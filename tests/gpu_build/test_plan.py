@@ -50,14 +50,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> bytes:
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Replaces the builder by a fake; collects the batch sizes of its builds."""
-    asked: list[tuple[int, ...]] = []
+    batch_sizes: list[tuple[int, ...]] = []
 
     def build(_: Any, graph: bytes, sizes: tuple[int, ...], **__: Any) -> tuple[bytes, bytes]:
-        asked.append(tuple(sizes))
+        batch_sizes.append(tuple(sizes))
         return b"engine of %d bytes" % len(graph), b""
 
     monkeypatch.setattr(plan, "build", build)
-    return asked
+    return batch_sizes
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -27,10 +27,10 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | None:
 def test_a_plan_for_a_gpu_elsewhere_is_found_by_its_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked: list[object] = []
+    requested: list[object] = []
 
     def tensorrt(modules: object) -> object:
-        asked.append(modules)
+        requested.append(modules)
         return trt
 
     monkeypatch.setattr(plan, "tensorrt", tensorrt)
@@ -44,11 +44,11 @@ def test_a_plan_for_a_gpu_elsewhere_is_found_by_its_server(
     ada = Gpu("NVIDIA L4", (8, 9), "580.95.05")
     monkeypatch.setattr(plan, "build", None)
     assert plan.cached(starter, "fp16", (1, 2), ada, tmp_path).key.file(tmp_path) == file
-    assert asked == [("tensorrt_rtx",), plan.MODULES]
+    assert requested == [("tensorrt_rtx",), plan.MODULES]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reason"),
     [
         (("nowhere",), "there is no model bundle at nowhere"),
         ((STARTER, "--device", 99), "GPU 99 cannot be used: "),
@@ -60,11 +60,11 @@ def test_a_plan_for_a_gpu_elsewhere_is_found_by_its_server(
     ],
 )
 def test_wrong_arguments_are_reported_in_one_sentence(
-    arguments: tuple[object, ...], said: str, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[object, ...], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.setattr(plan, "build", lambda *_, **__: (b"engine", b""))
     message = command(monkeypatch, *arguments)
     assert message is not None
     assert message.startswith("alexnet-plan: ")
-    assert said in message
+    assert reason in message
     assert "\n" not in message

@@ -24,16 +24,16 @@ COMPONENTS = np.array(
 )
 
 
-def seeded(seed: int = 0) -> torch.Generator:
+def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def photos(count: int = 16, side: int = 32) -> Tensor:
-    return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=seeded(9))
+    return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=rng(9))
 
 
 def views_of(images: Tensor, recipe: Recipe, px: int, seed: int = 0) -> tuple[Views, Tensor]:
-    views = draw(recipe, len(images), images.shape[1], px, 0.0, seeded(seed))
+    views = draw(recipe, len(images), images.shape[1], px, 0.0, rng(seed))
     return views, views(views.cut(images, torch.arange(len(images))), recipe)
 
 
@@ -44,7 +44,7 @@ def pixels(x: Tensor, recipe: Recipe) -> Tensor:
 
 
 def test_2012_crops_at_33_by_33_places_equally_often() -> None:
-    views = draw(replace(ORIGINAL, chunk=1), 33 * 500, 256, 224, 0.0, seeded())
+    views = draw(replace(ORIGINAL, chunk=1), 33 * 500, 256, 224, 0.0, rng())
     assert (views.size, views.px) == ((224, 224), 224)
     for places in (views.tops, views.lefts):
         counts = torch.bincount(places)
@@ -57,7 +57,7 @@ def test_2012_crops_at_33_by_33_places_equally_often() -> None:
 
 
 def test_in_2012_32_consecutive_photos_share_place_and_flip_but_not_colour() -> None:
-    views = draw(ORIGINAL, 32 * 40, 256, 224, 0.1, seeded())
+    views = draw(ORIGINAL, 32 * 40, 256, 224, 0.1, rng())
     for shared in (views.tops, views.lefts, views.mirrored):
         chunks = shared.reshape(40, 32)
         assert (chunks == chunks[:, :1]).all()
@@ -66,14 +66,14 @@ def test_in_2012_32_consecutive_photos_share_place_and_flip_but_not_colour() -> 
 
 
 def test_a_batch_that_is_no_multiple_of_the_chunk_has_a_short_one() -> None:
-    views = draw(ORIGINAL, 40, 256, 224, 0.1, seeded())
+    views = draw(ORIGINAL, 40, 256, 224, 0.1, rng())
     drawn = (views.tops, views.lefts, views.mirrored, views.gain, views.shift)
     assert [len(v) for v in drawn] == [40] * 5
 
 
 def test_a_cut_is_a_slice_of_the_chosen_photo_or_its_mirror_image() -> None:
     images, index = photos(6, 40), torch.tensor([5, 0, 0, 3] * 4)
-    views = draw(replace(CROP, view=(0.4, 0.9)), len(index), 40, 32, 0.0, seeded())
+    views = draw(replace(CROP, view=(0.4, 0.9)), len(index), 40, 32, 0.0, rng())
     height, width = views.size
     cut = views.cut(images, index)
     assert cut.dtype == torch.uint8
@@ -88,7 +88,7 @@ def test_a_cut_is_a_slice_of_the_chosen_photo_or_its_mirror_image() -> None:
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_processes_get_the_same_views_as_one(recipe: Recipe, count: int) -> None:
     images, index = photos(12, 256), torch.arange(11, -1, -1)
-    views = draw(recipe, 12, 256, 64, 0.1, seeded())
+    views = draw(recipe, 12, 256, 64, 0.1, rng())
     assert (views.sharpness is not None) == (recipe.sharpness > 0)
     whole = views(views.cut(images, index), recipe)
     for rank in range(count):
@@ -99,7 +99,7 @@ def test_several_processes_get_the_same_views_as_one(recipe: Recipe, count: int)
 
 def covariance(recipe: Recipe) -> np.ndarray:
     """The covariance of the colour shifts, whose mean must be 0."""
-    shift = draw(recipe, 200_000, 256, 224, 0.1, seeded()).shift.double().numpy()
+    shift = draw(recipe, 200_000, 256, 224, 0.1, rng()).shift.double().numpy()
     np.testing.assert_allclose(shift.mean(0), 0, atol=0.1)
     return np.cov(shift.T)
 
@@ -120,11 +120,11 @@ def test_the_paper_weighs_components_by_eigenvalues_and_does_not_scale_photos() 
     deviations = 0.1 * DEVIATIONS**2 / 255
     expected = COMPONENTS.T @ np.diag(deviations**2) @ COMPONENTS
     np.testing.assert_allclose(covariance(PAPER), expected, rtol=0.02, atol=0.03)
-    assert set(draw(PAPER, 20, 256, 224, 0.1, seeded()).gain.tolist()) == {1.0}
+    assert set(draw(PAPER, 20, 256, 224, 0.1, rng()).gain.tolist()) == {1.0}
 
 
 def test_2012_divides_photos_by_1_1_only_while_colours_shift() -> None:
-    noisy, clean = (draw(ORIGINAL, 64, 256, 224, noise, seeded()) for noise in (0.1, 0.0))
+    noisy, clean = (draw(ORIGINAL, 64, 256, 224, noise, rng()) for noise in (0.1, 0.0))
     assert noisy.gain.tolist() == pytest.approx([1 / 1.1] * 64)
     assert set(clean.gain.tolist()) == {1.0}
     assert not clean.shift.any()
@@ -140,7 +140,7 @@ def test_a_view_is_the_pixels_less_the_mean_over_the_deviation() -> None:
 
 def test_noise_and_gain_are_about_the_mean() -> None:
     images = photos(32, 256)
-    views = draw(ORIGINAL, 32, 256, 224, 0.1, seeded(1))
+    views = draw(ORIGINAL, 32, 256, 224, 0.1, rng(1))
     cut = views.cut(images, torch.arange(32))
     mean = torch.tensor([127.226, 118.587, 103.448])
     expected = (cut - mean) / 1.1 + views.shift[:, None, None]
@@ -200,7 +200,7 @@ def ramp(count: int, side: int) -> Tensor:
 
 def test_views_differ_in_place_within_a_batch_and_in_size_between_batches() -> None:
     recipe = replace(CROP, view=(0.5, 1.0))
-    drawn = [draw(recipe, 16, 64, 8, 0.0, seeded(seed)) for seed in range(20)]
+    drawn = [draw(recipe, 16, 64, 8, 0.0, rng(seed)) for seed in range(20)]
     assert min(len(set(v.tops.tolist())) for v in drawn if v.size[0] < 48) > 4
     assert len({v.size for v in drawn}) > 10
     for height, width in (v.size for v in drawn):
@@ -229,15 +229,15 @@ def test_jitter_scales_about_mid_grey_and_shifts_each_photo_by_itself() -> None:
     torch.testing.assert_close(y[:, 0], y[:, 2], rtol=0, atol=1e-3)  # colours keep their hue
 
 
-def textured(recipe: Recipe) -> dict[str, Views]:
+def views_by_texture(recipe: Recipe) -> dict[str, Views]:
     """Views of both kinds: a batch is sharpened or grainy."""
-    drawn = [draw(recipe, 4, 32, 32, 0.0, seeded(seed)) for seed in range(20)]
+    drawn = [draw(recipe, 4, 32, 32, 0.0, rng(seed)) for seed in range(20)]
     assert all((v.sharpness is None) != (v.grain is None) for v in drawn)
     return {"grain" if v.sharpness is None else "sharpness": v for v in drawn}
 
 
 def test_sharpness_changes_fine_detail_and_neither_slopes_nor_the_mean() -> None:
-    views = textured(replace(EVERYTHING, sharpness=1.0, grain=40.0))["sharpness"]
+    views = views_by_texture(replace(EVERYTHING, sharpness=1.0, grain=40.0))["sharpness"]
     factors = views.sharpness
     assert factors is not None
     assert ((factors >= 0) & (factors <= 2)).all()
@@ -251,7 +251,7 @@ def test_sharpness_changes_fine_detail_and_neither_slopes_nor_the_mean() -> None
 
 
 def test_grain_is_noise_of_that_many_grey_levels_and_leaves_the_mean() -> None:
-    views = textured(replace(EVERYTHING, sharpness=1.0, grain=40.0))["grain"]
+    views = views_by_texture(replace(EVERYTHING, sharpness=1.0, grain=40.0))["grain"]
     most = views.grain
     assert most is not None
     assert ((most >= 0) & (most <= 40)).all()

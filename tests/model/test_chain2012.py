@@ -34,7 +34,7 @@ def test_a_network_of_2012_is_trained_exported_and_scored(
         torch.nn.init.normal_(layer.weight, std=0.02)
     trained = training.fit([val])
     assert training.network.arch == "alexnet2012"
-    assert trained.top1 >= 0.75, "four hues are told apart"
+    assert trained.top1 >= 0.75, "four hues are classified"
     assert torch.isfinite(training.state.loss)
 
     model, bundle = tmp_path / "run" / "model.safetensors", tmp_path / "bundle"

@@ -26,7 +26,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def zipped(folder: Path) -> Path:
+def zip_folder(folder: Path) -> Path:
     path = folder.with_suffix(".zip")
     with zipfile.ZipFile(path, "w") as archive:
         for file in folder.rglob("*.*"):
@@ -50,7 +50,7 @@ def test_every_photo_is_decoded_under_its_folders_class(photos: Path) -> None:
 
 def test_several_sources_are_one_dataset(photos: Path, tmp_path: Path) -> None:
     class_folders(tmp_path / "more", ("leaf", "violet"), each=2, side=32)
-    data = load([photos, zipped(tmp_path / "more")], SPEC)
+    data = load([photos, zip_folder(tmp_path / "more")], SPEC)
     assert [label.synset for label in data.labels.rows] == [*CLASSES, "violet"]
     assert np.bincount(data.targets).tolist() == [3, 5, 3, 2]
 
@@ -98,7 +98,7 @@ def test_a_corrupt_photo_is_skipped_and_named(
 def test_a_photo_damaged_inside_a_zip_is_skipped_and_named(
     photos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = zipped(photos)
+    path = zip_folder(photos)
     with zipfile.ZipFile(path) as archive:
         start = archive.getinfo("photos/leaf/leaf_1.png").header_offset
     data = bytearray(path.read_bytes())
@@ -128,11 +128,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the photos decoded so far."""
     sizes: list[int] = []
 
-    def counted(data: bytes, spec: Preprocess) -> Photo:
+    def count(data: bytes, spec: Preprocess) -> Photo:
         sizes.append(len(data))
         return preprocess(data, spec)
 
-    monkeypatch.setattr("training.data.preprocess", counted)
+    monkeypatch.setattr("training.data.preprocess", count)
     return sizes
 
 
@@ -217,7 +217,7 @@ def test_an_unfinished_pack_of_a_killed_process_is_not_used(
 ) -> None:
     cache = tmp_path / "cache"
     monkeypatch.setattr("training.data.shutil.rmtree", lambda *_, **__: None)
-    monkeypatch.setattr("training.data._pack", killed)
+    monkeypatch.setattr("training.data._pack", write_half)
     with pytest.raises(SystemExit):
         load([photos], SPEC, cache=cache)
     monkeypatch.undo()
@@ -225,7 +225,7 @@ def test_an_unfinished_pack_of_a_killed_process_is_not_used(
     assert_same(load([photos], SPEC, cache=cache), load([photos], SPEC))
 
 
-def killed(photos: Photos, spec: Preprocess, file: BinaryIO) -> NoReturn:
+def write_half(photos: Photos, spec: Preprocess, file: BinaryIO) -> NoReturn:
     file.write(b"half of it")
     raise SystemExit
 

@@ -144,13 +144,13 @@ def test_it_writes_a_record_a_page_and_a_plot(
     assert "ours fp16" in capsys.readouterr().out
 
 
-def faulty(work: Workload, factor: float) -> Prepare:
+def open_faulty(work: Workload, factor: float) -> Prepare:
     """Returns the network's logits times `factor`."""
     network = work.eager(torch.float32)
     return lambda images: lambda: factor * network(images)
 
 
-def silent(work: Workload) -> Prepare:
+def open_silent(work: Workload) -> Prepare:
     """Never writes its logits again."""
     network = work.eager(torch.float32)
 
@@ -161,7 +161,7 @@ def silent(work: Workload) -> Prepare:
     return prepare
 
 
-def missing(_: Workload) -> Prepare:
+def open_missing(_: Workload) -> Prepare:
     raise ModuleNotFoundError("No module named 'fast'")
 
 
@@ -169,9 +169,9 @@ def test_wrong_and_failing_candidates_get_rows(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test = {
-        "test wrong": Candidate("test", lambda work: faulty(work, 1.5)),
-        "test silent": Candidate("test", silent),
-        "test missing": Candidate("test", missing),
+        "test wrong": Candidate("test", lambda work: open_faulty(work, 1.5)),
+        "test silent": Candidate("test", open_silent),
+        "test missing": Candidate("test", open_missing),
     }
     monkeypatch.setattr(candidates, "CANDIDATES", test)
     for module in (command, measure):
@@ -196,25 +196,25 @@ def test_a_candidate_whose_process_died_is_not_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next candidate runs in a new process."""
-    asked: list[object] = []
+    calls: list[object] = []
 
     class Dying(Worker):
         def call(self, function: Any, *arguments: Any, limit_s: float) -> Any:
-            asked.append(arguments[2:])
+            calls.append(arguments[2:])
             if arguments[2:] == ("first", 1):
                 raise WorkerLostError("the process died with exit code -11")
             described = {"layers": [], "ceilings": {"bf16": 1.0, "copy": 1.0},
                          "machine": {"gpu": True}}  # fmt: skip
             return {"failed": "", "us": 1.0, **described}
 
-    test = {name: Candidate("test", missing) for name in ("first", "second")}
+    test = {name: Candidate("test", open_missing) for name in ("first", "second")}
     monkeypatch.setattr(command, "CANDIDATES", test)
     monkeypatch.setattr(command, "KERNELS", {})
     settings = Settings(tmp_path, "cuda", (1, 2), 0.1, 1)
     benchmark = command.Benchmark(settings, tmp_path / "gpu", "", 1)
     benchmark.worker = Dying()
     benchmark.run(None)
-    assert asked[1:4] == [("first", 1), ("second", 1), ("second", 2)]
+    assert calls[1:4] == [("first", 1), ("second", 1), ("second", 2)]
     (lost, *_) = json.loads((tmp_path / "gpu.json").read_text())["rows"]
     assert lost["failed"] == "the process died with exit code -11"
 
@@ -235,7 +235,7 @@ def test_a_process_that_dies_or_hangs_is_replaced() -> None:
 def test_runs_take_turns_and_sweeping_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, log = [0.0], []
 
-    def takes(seconds: float, name: str) -> Any:
+    def advance(seconds: float, name: str) -> Any:
         def run() -> None:
             clock[0] += seconds
             log.append(name)
@@ -243,8 +243,8 @@ def test_runs_take_turns_and_sweeping_is_not_timed(monkeypatch: pytest.MonkeyPat
         return run
 
     monkeypatch.setattr(machine.time, "perf_counter", lambda: clock[0])
-    runs, cpu = [takes(0.25, "a"), takes(0.75, "b")], torch.device("cpu")
-    times = machine.time_runs(runs, cpu, seconds=2, clear=takes(8, "sweep"))
+    runs, cpu = [advance(0.25, "a"), advance(0.75, "b")], torch.device("cpu")
+    times = machine.time_runs(runs, cpu, seconds=2, clear=advance(8, "sweep"))
     assert log[4:] == ["sweep", "a", "sweep", "b"] * 2
     assert times == pytest.approx({"us": 5e5, "p10": 2.5e5, "p90": 7.5e5, "n": 4})
 

@@ -14,11 +14,11 @@ from training.importers.convnet_file import newest, read
 FILE = Path("90.1251")
 
 
-def pickled(layers: Any) -> bytes:
+def to_pickle(layers: Any) -> bytes:
     return pickle.dumps({"model_state": {"layers": layers}}, protocol=2)
 
 
-def zipped(**files: bytes) -> bytes:
+def to_zip(**files: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
@@ -36,24 +36,24 @@ def refusal(data: bytes) -> str:
 def test_layers_by_name_are_read_unchanged(form: Any) -> None:
     layers = {"data": {"type": "data"}, "fc": {"inputs": ["data"], "weights": [1]}}
     expected = {"data": {"type": "data", "inputs": []}, "fc": layers["fc"]}
-    assert read(pickled(form(layers)), FILE) == expected
-    assert read(zipped(data=pickled(form(layers))), FILE) == expected
+    assert read(to_pickle(form(layers)), FILE) == expected
+    assert read(to_zip(data=to_pickle(form(layers))), FILE) == expected
 
 
 def test_in_a_list_of_layers_inputs_are_positions() -> None:
     layers = [{"name": "a"}, {"name": "b"}, {"name": "c", "inputs": [1, 0]}]
-    assert read(pickled(layers), FILE)["c"]["inputs"] == ["b", "a"]
+    assert read(to_pickle(layers), FILE)["c"]["inputs"] == ["b", "a"]
 
 
 @pytest.mark.parametrize("names", [["other"], ["data", "more"]])
 def test_a_zip_of_something_else_is_refused(names: list[str]) -> None:
-    data = zipped(**dict.fromkeys(names, pickled({})))
+    data = to_zip(**dict.fromkeys(names, to_pickle({})))
     complaint = "it is a zip, but not of one file named data"
     assert refusal(data) == f"{FILE} is no checkpoint of cuda-convnet: {complaint}"
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = zipped(data=pickled({}))
+    data = to_zip(data=to_pickle({}))
     assert read(data, FILE) == {}
     monkeypatch.setattr("training.importers.convnet_file.MAX_BYTES", 10)
     assert "larger than" in refusal(data)
@@ -74,7 +74,7 @@ def test_a_pickle_of_something_else_is_refused(contents: Any) -> None:
      {"a": {"inputs": [1]}}, np.zeros(3), {"a": np.zeros(3)}],
 )  # fmt: skip
 def test_invalid_layers_are_refused(layers: Any) -> None:
-    assert refusal(pickled(layers)) == f"{FILE} is no checkpoint of cuda-convnet: no layers"
+    assert refusal(to_pickle(layers)) == f"{FILE} is no checkpoint of cuda-convnet: no layers"
 
 
 def test_the_newest_checkpoint_of_a_folder_has_the_highest_numbers(tmp_path: Path) -> None:

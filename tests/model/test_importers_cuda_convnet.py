@@ -55,7 +55,7 @@ class Python2Pickler(pickle._Pickler):
     dispatch: ClassVar[Any] = {**pickle._Pickler.dispatch, str: save_string, bytes: save_string}
 
 
-def pickled(contents: Any) -> bytes:
+def to_pickle(contents: Any) -> bytes:
     buffer = io.BytesIO()
     Python2Pickler(buffer, protocol=2).dump(contents)
     return buffer.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
@@ -102,7 +102,7 @@ def checkpoint(layers: Any) -> dict[str, Any]:
 
 
 def put(path: Path, contents: Any) -> Path:
-    path.write_bytes(pickled(contents))
+    path.write_bytes(to_pickle(contents))
     return path
 
 
@@ -278,7 +278,7 @@ def test_any_damage_to_the_file_is_reported_in_one_sentence(
     network = AlexNet(1000, "alexnet2012", dropout=0.0)
     monkeypatch.setattr("training.importers.cuda_convnet.AlexNet", lambda *_, **__: network)
     path = tmp_path / "1.1"
-    whole = pickled(checkpoint((as_list if form is as_list else dict)(layers(tiny=True))))
+    whole = to_pickle(checkpoint((as_list if form is as_list else dict)(layers(tiny=True))))
     if form == "zip":
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -118,7 +118,7 @@ def test_deeply_nested_facts_are_refused(tmp_path: Path) -> None:
 
     path = tmp_path / "model.safetensors"
     save_file({"a": torch.zeros(1)}, path, {"alexnet": "[" * 100_000})
-    assert refusal(path) == f"{path} is damaged: it asks for more than there is"
+    assert refusal(path) == f"{path} is damaged: too large or too deeply nested"
 
 
 def test_any_damage_to_the_file_is_reported_in_one_sentence(

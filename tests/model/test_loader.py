@@ -62,17 +62,17 @@ def test_there_are_as_many_batches_as_orders(data: Dataset, count: int, resident
 
 
 def test_streaming_reads_exactly_one_order_ahead(data: Dataset) -> None:
-    asked: list[int] = []
+    read: list[int] = []
 
-    def counted() -> Iterator[Order]:
+    def count_orders() -> Iterator[Order]:
         for number, order in enumerate(orders(5)):
-            asked.append(number)
+            read.append(number)
             yield order
 
-    stream = Loader(data, CPU, resident=False).batches(counted())
+    stream = Loader(data, CPU, resident=False).batches(count_orders())
     for number in range(4):
         next(stream)
-        assert asked[-1] == number + 1
+        assert read[-1] == number + 1
 
 
 @pytest.mark.parametrize("bad", [0, 2, 4])

@@ -33,7 +33,7 @@ def gradients() -> list[list[np.ndarray]]:
     return [[rng.normal(0.1, 1, s) for s in ((2, 3), 2, (4, 2), 4)] for _ in range(STEPS)]
 
 
-def trained(recipe: Recipe) -> list[list[np.ndarray]]:
+def train(recipe: Recipe) -> list[list[np.ndarray]]:
     """The parameters after each step with the project's optimiser."""
     parameters, sgd = network_and_optimiser(recipe)
     history = []
@@ -46,7 +46,7 @@ def trained(recipe: Recipe) -> list[list[np.ndarray]]:
     return history
 
 
-def original() -> list[list[np.ndarray]]:
+def train_original() -> list[list[np.ndarray]]:
     """The same by the rule of 2012: V <- 0.9 V - rate (gradient + decay W), W <- W + V, in float64.
 
     Rates from its log: the biases keep 0.02; the first layer drops earlier, then is frozen.
@@ -73,8 +73,8 @@ def differences(one: list[list[np.ndarray]], two: list[list[np.ndarray]]) -> lis
 
 
 def test_recipe_2012_makes_the_steps_of_2012_through_all_drops_and_the_freeze() -> None:
-    ours = trained(ORIGINAL)
-    assert max(differences(ours, original())) < 1e-5
+    ours = train(ORIGINAL)
+    assert max(differences(ours, train_original())) < 1e-5
     for frozen in (0, 1):
         assert all(np.array_equal(after[frozen], ours[70][frozen]) for after in ours[71:])
         assert not np.array_equal(ours[69][frozen], ours[70][frozen])
@@ -82,9 +82,9 @@ def test_recipe_2012_makes_the_steps_of_2012_through_all_drops_and_the_freeze() 
 
 
 def test_torchs_own_momentum_differs_from_the_first_drop_on() -> None:
-    apart = differences(trained(replace(ORIGINAL, rate_in_velocity=False)), original())
-    assert max(apart[:24]) < 1e-5
-    assert apart[24] > 1e-3
+    largest = differences(train(replace(ORIGINAL, rate_in_velocity=False)), train_original())
+    assert max(largest[:24]) < 1e-5
+    assert largest[24] > 1e-3
 
 
 def test_the_rates_of_a_step_are_set_and_returned() -> None:

@@ -24,7 +24,7 @@ def tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
-def found(*sources: Path) -> list[tuple[str, str]]:
+def list_files(*sources: Path) -> list[tuple[str, str]]:
     """(class, file name) of each photo, in order."""
     return [(f.group, re.split("[!/]", f.name)[-1]) for f in photo_files(list(sources))]
 
@@ -47,7 +47,7 @@ def shard(tmp_path: Path) -> Path:
 def test_photos_of_a_directory_are_sorted_by_class_and_name(folder: Path) -> None:
     (folder / "leaf" / "notes.txt").write_text("not a photo")
     (folder / "leaf" / "LOUD.JPEG").write_bytes(JPEG)
-    assert found(folder) == [
+    assert list_files(folder) == [
         ("leaf", "LOUD.JPEG"), ("leaf", "leaf_0.png"), ("leaf", "leaf_1.png"),
         ("sky", "sky_0.png"), ("sky", "sky_1.png"),
     ]  # fmt: skip
@@ -61,7 +61,7 @@ def test_a_zip_has_the_photos_of_the_directory_it_was_made_of(folder: Path) -> N
     with zipfile.ZipFile(path, "w") as archive:
         for file in folder.rglob("*.png"):
             archive.write(file, file.relative_to(folder.parent))
-    assert found(path) == found(folder)
+    assert list_files(path) == list_files(folder)
     pairs = zip(photo_files([path]), photo_files([folder]), strict=True)
     assert all(ours.read() == theirs.read() for ours, theirs in pairs)
 
@@ -73,7 +73,7 @@ def test_in_a_flat_folder_the_class_precedes_the_underscore(tmp_path: Path) -> N
     with zipfile.ZipFile(tmp_path / "flat.zip") as archive:
         archive.extractall(tmp_path / "flat")
     expected = [("n01440764", "n01440764_tench_2.JPEG"), ("n02085620", "n02085620_Chihuahua.jpg")]
-    assert found(tmp_path / "flat.zip") == found(tmp_path / "flat") == expected
+    assert list_files(tmp_path / "flat.zip") == list_files(tmp_path / "flat") == expected
 
 
 def test_a_source_without_photos_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_shard_has_a_photo_and_its_class_for_each_sample(
         "alone.cls": b"3",
     }  # fmt: skip
     shard = tar(tmp_path / name, members, mode)
-    assert found(shard) == [
+    assert list_files(shard) == [
         ("n15075141", "b.jpg"), ("n02085620", "a.jpeg"), ("my cat", "c.png"), ("1000", "d.webp"),
     ]  # fmt: skip
     photos = Photos([shard])
@@ -118,7 +118,7 @@ def test_a_shard_has_a_photo_and_its_class_for_each_sample(
 def test_a_shard_without_class_files_has_classes_as_a_directory_has(tmp_path: Path) -> None:
     members = {"./leaf/1.jpg": JPEG, "train/sky/1.png": PNG, "n01440764_2.jpg": JPEG}
     expected = [("leaf", "1.jpg"), ("sky", "1.png"), ("n01440764", "n01440764_2.jpg")]
-    assert found(tar(tmp_path / "a.tar", members)) == expected
+    assert list_files(tar(tmp_path / "a.tar", members)) == expected
 
 
 def test_sorted_directories_come_before_shards_in_the_given_order(
@@ -127,7 +127,7 @@ def test_sorted_directories_come_before_shards_in_the_given_order(
     class_folders(tmp_path / "more", ("leaf", "violet"), each=1, side=8)
     shards = [tar(tmp_path / f"{name}.tar", {f"{name}/{name}.jpg": JPEG}) for name in "zab"]
     groups = [
-        group for group, _ in found(shards[0], folder, shards[1], tmp_path / "more", shards[2])
+        group for group, _ in list_files(shards[0], folder, shards[1], tmp_path / "more", shards[2])
     ]
     assert groups == ["leaf", "leaf", "leaf", "sky", "sky", "violet", "z", "a", "b"]
 
@@ -141,7 +141,7 @@ def test_the_name_of_a_shard_is_never_expanded_or_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tar(tmp_path / name, {"leaf/1.jpg": JPEG})
-    assert found(Path(name)) == found(tmp_path / name) == [("leaf", "1.jpg")]
+    assert list_files(Path(name)) == list_files(tmp_path / name) == [("leaf", "1.jpg")]
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -150,7 +150,7 @@ def test_a_truncated_shard_gives_the_photos_before_and_a_warning(
 ) -> None:
     whole = shard.read_bytes()
     shard.write_bytes(whole[: whole.index(b"2.jpg") + 5000])
-    assert found(shard) == [("n01440764", "0.jpg"), ("n01443537", "1.jpg")]
+    assert list_files(shard) == [("n01440764", "0.jpg"), ("n01443537", "1.jpg")]
     assert f"skipped the rest of {shard}: " in caplog.text
 
 
@@ -158,7 +158,7 @@ def test_a_truncated_shard_gives_the_photos_before_and_a_warning(
 def test_a_photo_whose_class_is_cut_off_is_left_out(shard: Path, at: str) -> None:
     whole = shard.read_bytes()
     shard.write_bytes(whole[: whole.index(b"2.cls") + {"header": 100, "data": 512}[at]])
-    assert found(shard) == [("n01440764", "0.jpg"), ("n01443537", "1.jpg")]
+    assert list_files(shard) == [("n01440764", "0.jpg"), ("n01443537", "1.jpg")]
 
 
 @pytest.mark.parametrize("data", [b"", b"no tar at all" * 100], ids=["empty", "text"])
@@ -167,7 +167,7 @@ def test_a_shard_that_cannot_be_read_has_no_photos(
 ) -> None:
     (tmp_path / "bad.tar").write_bytes(data)
     good = tar(tmp_path / "good.tar", {"leaf/1.jpg": JPEG})
-    assert found(tmp_path / "bad.tar", good) == [("leaf", "1.jpg")]
+    assert list_files(tmp_path / "bad.tar", good) == [("leaf", "1.jpg")]
     assert [r.levelno for r in caplog.records] == [logging.WARNING]
 
 
@@ -207,5 +207,5 @@ def test_a_link_that_moves_to_another_class_changes_the_fingerprint(
     (links / "bark" / "a.png").symlink_to(folder / "leaf" / "leaf_0.png")
     before = Photos([links]).fingerprint()
     (links / "bark" / "a.png").rename(links / "moon" / "a.png")
-    assert found(links) == [("moon", "a.png")]
+    assert list_files(links) == [("moon", "a.png")]
     assert Photos([links]).fingerprint() != before

@@ -15,7 +15,7 @@ def picture(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def inked(path: Path) -> float:
+def ink_share(path: Path) -> float:
     """The share of pixels that are not white."""
     return float((picture(path) < 250).any(2).mean())
 
@@ -30,7 +30,7 @@ def test_curves_are_a_wide_picture(tmp_path: Path, epochs: int) -> None:
     plot_curves(rows, "alexnet, recipe test", path)
     height, width, _ = picture(path).shape
     assert 300 < height < 600 < width < 1500
-    assert 0.01 < inked(path) < 0.2
+    assert 0.01 < ink_share(path) < 0.2
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -39,7 +39,7 @@ def test_the_rates_of_every_recipe_can_be_drawn(tmp_path: Path, name: str) -> No
     plot_learning_rates(RECIPES[name], path)
     height, width, _ = picture(path).shape
     assert 300 < height < 600 < width < 1500
-    assert 0.01 < inked(path) < 0.2
+    assert 0.01 < ink_share(path) < 0.2
 
 
 def test_filters_lie_16_in_a_row_with_white_between_them() -> None:

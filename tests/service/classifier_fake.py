@@ -79,7 +79,7 @@ def on_terminal(module: str, *arguments: object, **environment: str) -> str:
         try:
             while chunk := os.read(ours, 4096):
                 seen += chunk
-        except OSError:  # how Linux says that the other side is closed
+        except OSError:  # Linux raises it when the other end is closed
             pass
     os.close(ours)
     return seen.decode()

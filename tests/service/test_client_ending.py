@@ -146,9 +146,9 @@ def test_a_client_that_is_never_closed_ends_silently(fake: FakeServer) -> None:
 async def test_every_method_of_a_closed_asyncio_client_raises_cancelled(fake: FakeServer) -> None:
     fake.gate.clear()
     async with AsyncClient(fake.address) as client:
-        asked = asyncio.create_task(client.classify(b"n01"))
+        task = asyncio.create_task(client.classify(b"n01"))
         assert await asyncio.to_thread(fake.waiting.wait, 20)
-    for awaitable in (asked, client.classify(b"n01"), client.model(), client.ready()):
+    for awaitable in (task, client.classify(b"n01"), client.model(), client.ready()):
         with pytest.raises(ClassifyError, match=CLOSED):
             await awaitable
     for ask in (client.classify_many, client.classify_stream):
@@ -158,8 +158,8 @@ async def test_every_method_of_a_closed_asyncio_client_raises_cancelled(fake: Fa
 async def test_cancelling_a_task_raises_cancelled_error_in_it(fake: FakeServer) -> None:
     fake.gate.clear()
     async with AsyncClient(fake.address) as client:
-        asked = asyncio.create_task(client.classify(b"n01"))
+        task = asyncio.create_task(client.classify(b"n01"))
         assert await asyncio.to_thread(fake.waiting.wait, 20)
-        asked.cancel()
+        task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asked
+            await task

@@ -103,11 +103,11 @@ def test_photos_without_an_answer_are_sent_to_a_restarted_server(
         port = int(first.address.rpartition(":")[2])
         first.gate.clear()
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(list, client.classify_stream([b"n01", b"n02", b"n03"]))
+            future = pool.submit(list, client.classify_stream([b"n01", b"n02", b"n03"]))
             until(lambda: len(first.requests) == 3)
             first.__exit__()
             with FakeServer(parse_answer, port):
-                answers = [answer for _, answer in asked.result()]
+                answers = [answer for _, answer in future.result()]
     assert all(isinstance(answer, Classification) for answer in answers)
     assert all(answer.attempts > 1 for answer in answers)
 

@@ -34,7 +34,7 @@ async def over_grpc(
         return await run_point(sender, load), server
 
 
-def stalling(after: int, seconds: float) -> Answer:
+def stall_once(after: int, seconds: float) -> Answer:
     """Stalls once, for so many seconds, from the `after`-th request on."""
     gate, count = asyncio.Event(), 0
     gate.set()
@@ -68,7 +68,7 @@ async def test_each_connection_is_a_separate_one() -> None:
 
 
 async def test_a_stall_is_in_the_latency_of_all_requests_due_during_it() -> None:
-    point, _ = await over_grpc(stalling(50, 0.3), Load(rate=200, seconds=1, timeout_s=5))
+    point, _ = await over_grpc(stall_once(50, 0.3), Load(rate=200, seconds=1, timeout_s=5))
     assert point.outcomes == {"ok": point.requests}
     assert point.requests > 150
     # 0.3 of 1 s: three tenths of the requests waited, two thirds of these for 0.1 s or longer.
@@ -78,7 +78,7 @@ async def test_a_stall_is_in_the_latency_of_all_requests_due_during_it() -> None
 
 async def test_a_closed_loop_sends_no_requests_during_a_stall() -> None:
     point, _ = await over_grpc(
-        stalling(50, 0.3), Load(concurrency=1, seconds=1, timeout_s=5), connections=1
+        stall_once(50, 0.3), Load(concurrency=1, seconds=1, timeout_s=5), connections=1
     )
     assert point.requests > 40
     assert point.latency_ms["max"] > 290

@@ -53,7 +53,7 @@ async def test_the_command_measures_saves_draws_and_compares(tmp_path: Path, pho
     for rate, row in zip(("20/s", "40/s"), rows, strict=True):
         # Points at which the generator lagged are not compared.
         assert bool(re.search(rate + changed, then.stdout)) == (not row.endswith(" !"))
-    assert "not measured alike: seconds was 0.5, is 0.2" in other.stdout
+    assert "different setting: seconds was 0.5, is 0.2" in other.stdout
     assert "no point in common" in other.stdout
     assert (other.stdout.split()[0], other.returncode) == ("closed", 1)
     saved = output.read_text()
@@ -160,6 +160,6 @@ async def test_the_documents_example_runs(tmp_path: Path) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-W", "error", "-c", code, cwd=ROOT, stdout=asyncio.subprocess.PIPE
         )
-        said, _ = await process.communicate()
+        output, _ = await process.communicate()
     assert process.returncode == 0
-    assert re.fullmatch(rb"\d+\.\d in time per second, p99 \d+\.\d ms\n", said)
+    assert re.fullmatch(rb"\d+\.\d in time per second, p99 \d+\.\d ms\n", output)

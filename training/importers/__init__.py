@@ -28,7 +28,7 @@ def load_model(path: Path, classes: Path | None = None) -> TrainedModel:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
     except (MemoryError, RecursionError):
-        raise CheckpointError(f"{path} is damaged: it asks for more than there is") from None
+        raise CheckpointError(f"{path} is damaged: too large or too deeply nested") from None
 
 
 def _load(path: Path, classes: Path | None) -> TrainedModel:
