@@ -241,7 +241,6 @@ def _time(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report as a Markdown page."""
     env = report["environment"]
     peaks = ", ".join(f"{k} {v:,.0f} GFLOP/s" for k, v in report["matrix_gflops"].items())
     lines = [

@@ -113,7 +113,6 @@ class AsyncClient:
             await stream.close()
 
     async def model(self, version: str = "", *, timeout_s: float = 10.0) -> Model:
-        """The served model."""
         call = partial(errors.call, self._stub.GetModel, GetModelRequest(version=version))
         message, _ = await call_with_retries(call, timeout_s, self._budget)
         return results.model(message)

@@ -77,7 +77,6 @@ class Client:
         return self._iterate(self._client.classify_stream(source, window=window, **options))
 
     def model(self, version: str = "", *, timeout_s: float = 10.0) -> Model:
-        """The served model."""
         return self._run(self._client.model(version, timeout_s=timeout_s))
 
     def ready(self, *, timeout_s: float = 1.0) -> bool:

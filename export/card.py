@@ -23,7 +23,6 @@ decisions about people.
 
 
 def card(manifest: Manifest, model: TrainedModel, remarks: str = "") -> str:
-    """The card of the bundle of `model`, with `remarks` at its end."""
     m, p = manifest, manifest.provenance
     rows = []
     for a in m.artifacts:

@@ -22,9 +22,8 @@ STAGES = (
 class FusedNetwork(Network):
     """As Network; on a CPU with the reference implementations of the kernels.
 
-    `weights` (torch.int8 or float8_e4m3fn) stores the fully connected layers of float16 or bfloat16
-    networks in 8 bits: half the bytes to read for up to 64 photos. Larger batches use the same
-    values, unpacked.
+    `weights` (torch.int8 or float8_e4m3fn) stores the fully connected layers of a half-precision
+    network in 8 bits: half the bytes to read for up to 64 photos. More use the values unpacked.
     """
 
     def __init__(

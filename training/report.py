@@ -96,7 +96,6 @@ class RunLog:
 
 
 def format_card(facts: dict[str, Any]) -> str:
-    """The run's card, from the facts of its finished model."""
     result, dense = facts["accuracy"], facts["dense"]
     pruning = ""
     if dense:

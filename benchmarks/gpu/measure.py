@@ -59,9 +59,7 @@ def measure_candidate(work: Workload, name: str, size: int) -> Row:
     prepare = _open(work, name)
     batches = work.batches(size)
     runs = [prepare(batch) for batch in batches]
-    with (
-        torch.inference_mode()
-    ):  # not earlier: torch.compile has trouble with weights created in it
+    with torch.inference_mode():  # only here: torch.compile needs weights created outside of it
         row = compare(work, runs[0], batches[0])
         row["setup_s"] = perf_counter() - begun
         if work.cuda:
