@@ -20,16 +20,14 @@ from statistics import median
 from typing import Any
 
 from alexnet.bundle import Bundle
-from benchmarks.bare import ask_alone
-from benchmarks.server import STARTER, Server, facts, serving
-from benchmarks.serving import FULL, TIMEOUT_S, measure, swap_versions
+from benchmarks.bare import measure_alone
+from benchmarks.server import STARTER, Server, describe_run, run_server
+from benchmarks.serving import FULL_LOAD, MAX_STEAL, TIMEOUT_S, measure, swap_versions
 from benchmarks.steal import Steal
 from clients.load.arrivals import punctual_loop
 from clients.load.point import Load, Point
 from clients.photos import photos_in
 
-DISTURBED = 0.02
-"""A turn in which the hypervisor took so much of the time does not count."""
 Figures = dict[str, float]
 Experiment = Callable[[Server, int], Awaitable[Figures]]
 """Of one server and the number of the turn."""
@@ -62,7 +60,7 @@ async def in_turns(servers: dict[str, Server], turns: int, ask: Experiment) -> d
             for name in random.Random(turn).sample(sorted(servers), 2):
                 row[name] = await ask(servers[name], turn)
         rows.append({**row, "stolen": round(steal.share, 4)})
-    calm = [row for row in rows if row["stolen"] < DISTURBED] or rows
+    calm = [row for row in rows if row["stolen"] < MAX_STEAL] or rows
     ratios = {
         name: [row["after"][name] / row["before"][name] for row in calm if row["before"][name]]
         for name in rows[0]["after"]
@@ -94,7 +92,7 @@ async def lone(before: Path, photos: Sequence[bytes], turns: int, s: float) -> d
 
         async def ask(server: Server, turn: int) -> Figures:
             address = server.http.removeprefix("http://")
-            rest = await asyncio.to_thread(ask_alone, address, photos, s)
+            rest = await asyncio.to_thread(measure_alone, address, photos, s)
             point = await measure(server, photos, Load(concurrency=1, seconds=s, timeout_s=5.0))
             return {
                 "rest_p50_ms": rest["latency_ms"]["p50"],
@@ -109,7 +107,7 @@ async def flood(
 ) -> dict[str, Any]:
     """Three times the peak of the server before, open loop."""
     async with both(before, apart=True) as servers:
-        full = Load(concurrency=FULL, seconds=s, timeout_s=5.0)
+        full = Load(concurrency=FULL_LOAD, seconds=s, timeout_s=5.0)
         peak = (await measure(servers["before"], photos, full, protocol)).goodput_per_s
 
         async def ask(server: Server, turn: int) -> Figures:

@@ -13,7 +13,7 @@ import pytest
 
 from server.config import Config
 from server.workers import ports, supervisor
-from server.workers.peers import gathered
+from server.workers.peers import gather
 from tests.processes import ServerProcess, start_server
 from tests.scrapes import total
 from tests.workers import (
