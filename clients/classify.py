@@ -267,12 +267,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="file, folder, .zip, or -")
     add_server_options(parser, concurrency=8)
-    parser.add_argument(
-        "--top-k",
-        type=_count,
-        metavar="N",
-        help="classes per photo; default: 5",
-    )
+    parser.add_argument("--top-k", type=_count, metavar="N", help="classes per photo; default: 5")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument(
         "--timeout-s",

@@ -112,9 +112,7 @@ def build(config: Config, seat: Seat | None, make_open: MakeOpen) -> tuple[Serve
         service,
         metrics,
         Listener(
-            application(public, config.max_request_bytes),
-            config.http_port,
-            shared=seat is not None,
+            application(public, config.max_request_bytes), config.http_port, shared=seat is not None
         ),
         GrpcApi(service, control, config.host, config.grpc_port, shared=seat is not None),
         Listener(application(private), config.metrics_port, socket=seat.socket if seat else None),

@@ -56,12 +56,7 @@ DOORS = {
     "google": {"server.api", "clients.errors", "clients.fake", "training.importers.caffe"},
     "grpc_health": {"server.api", "clients"},
     "grpc_reflection": {"server.api"},
-    "prometheus_client": {
-        "server.app",
-        "server.api.probes",
-        "server.telemetry",
-        "server.workers",
-    },
+    "prometheus_client": {"server.app", "server.api.probes", "server.telemetry", "server.workers"},
 }
 
 # Inside the server, top to bottom: a package or module imports only from the lines below its own.

@@ -127,13 +127,7 @@ DEXP = replace(ORIGINAL, name="2012-dexp", epochs=95, schedule="dexp", noise_unt
 # large batches with a warm-up, bf16. Expect 60 % top-1, 82 % top-5; not yet measured with this
 # code.
 MODERN = Recipe(
-    name="modern",
-    epochs=60,
-    batch=1024,
-    view=(0.6, 1.0),
-    peak_lr=0.1,
-    warmup=0.08,
-    dropout=0.3,
+    name="modern", epochs=60, batch=1024, view=(0.6, 1.0), peak_lr=0.1, warmup=0.08, dropout=0.3
 )
 
 # The user's own photo folder, from scratch, at full size.

@@ -4,12 +4,7 @@ import logging
 import threading
 import time
 
-from alexnet.preprocess import (
-    ImageTooLarge,
-    InvalidImage,
-    UnsupportedFormat,
-    preprocess,
-)
+from alexnet.preprocess import ImageTooLarge, InvalidImage, UnsupportedFormat, preprocess
 from server.errors import (
     BadImage,
     Expired,

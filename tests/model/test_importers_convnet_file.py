@@ -60,8 +60,7 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    "contents",
-    [3, "text", [], {}, {"model_state": 3}, np.zeros(3), np.float64(3)],
+    "contents", [3, "text", [], {}, {"model_state": 3}, np.zeros(3), np.float64(3)]
 )
 def test_a_pickle_of_something_else_is_refused(contents: Any) -> None:
     data = pickle.dumps(contents, protocol=2)

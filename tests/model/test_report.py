@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
-    EventAccumulator,
-)
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from training.checkpoint import Checkpoint
 from training.recipe import SMOKE, Recipe

@@ -69,10 +69,7 @@ def on_terminal(module: str, *arguments: object, **environment: str) -> str:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 100))
     with subprocess.Popen(
-        command(module, *arguments),
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, **environment},
+        command(module, *arguments), stdout=theirs, stderr=theirs, env={**os.environ, **environment}
     ):
         os.close(theirs)
         seen = b""

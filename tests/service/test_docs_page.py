@@ -187,10 +187,7 @@ async def test_the_script_of_the_page_works_in_a_browser_under_its_policy(
     assert "Content Security Policy" not in run.stderr
     for path in (await document(server.http))["paths"]:
         assert f"<code>{path}</code>" in shown
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.get("/v1/models") as response,
-    ):
+    async with aiohttp.ClientSession(server.http) as session, session.get("/v1/models") as response:
         (model,) = (await response.json())["models"]
     assert model["description"] in shown
     assert f"curl -T photo.jpg {server.http}/v1/classify" in shown

@@ -139,12 +139,7 @@ async def test_a_form_of_two_photos_finds_the_only_place_there_is() -> None:
 
 @pytest.mark.parametrize(
     ("query", "headers"),
-    [
-        ("?nope=1", {}),
-        ("?top_k=many", {}),
-        ("?top_k=99", {}),
-        ("", {"x-request-priority": "9"}),
-    ],
+    [("?nope=1", {}), ("?top_k=many", {}), ("?top_k=99", {}), ("", {"x-request-priority": "9"})],
 )
 @pytest.mark.parametrize("multipart", [False, True], ids=["raw", "form"])
 async def test_a_wrong_option_is_counted(

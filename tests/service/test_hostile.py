@@ -189,9 +189,7 @@ async def test_a_malformed_form_is_refused(
         assert (await error_of(response))[:2] == (400, "invalid_argument")
 
 
-async def test_good_photos_beside_bad_ones_are_all_answered(
-    session: aiohttp.ClientSession,
-) -> None:
+async def test_good_photos_beside_bad_ones_are_all_answered(session: aiohttp.ClientSession) -> None:
     async def post(data: bytes) -> int:
         async with session.post("/v1/classify", data=data) as response:
             return response.status

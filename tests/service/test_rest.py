@@ -56,9 +56,7 @@ async def test_top_k_counts_the_classes(session: aiohttp.ClientSession) -> None:
             assert len({p["index"] for p in body["predictions"]}) == k
 
 
-async def test_a_form_with_one_file_answers_like_a_raw_body(
-    session: aiohttp.ClientSession,
-) -> None:
+async def test_a_form_with_one_file_answers_like_a_raw_body(session: aiohttp.ClientSession) -> None:
     form = aiohttp.FormData()
     form.add_field("file", jpeg(), filename="a.jpg", content_type="image/jpeg")
     async with session.post("/v1/classify", data=form) as response:

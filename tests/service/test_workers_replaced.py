@@ -16,15 +16,7 @@ from server.workers import ports, supervisor
 from server.workers.peers import gather
 from tests.processes import ServerProcess, start_server
 from tests.scrapes import total
-from tests.workers import (
-    WORKERS,
-    Worker,
-    metrics,
-    served,
-    tell,
-    workers,
-    workers_of,
-)
+from tests.workers import WORKERS, Worker, metrics, served, tell, workers, workers_of
 
 
 @pytest.fixture(scope="module")

@@ -55,11 +55,7 @@ def test_the_page_on_operations_lists_exactly_these_reasons_and_statuses() -> No
 def test_the_json_of_an_error() -> None:
     error = Overloaded("all places are taken", retry_after_s=2.0)
     assert failure(error, "trace-42") == {
-        "error": {
-            "code": "overloaded",
-            "message": "all places are taken",
-            "retry_after_ms": 2000,
-        },
+        "error": {"code": "overloaded", "message": "all places are taken", "retry_after_ms": 2000},
         "request_id": "trace-42",
     }
     without = failure(Expired("too late"), "trace-42")

@@ -108,11 +108,7 @@ async def fake() -> AsyncIterator[Fake]:
     ],
 )
 async def test_the_shorter_timeout_counts_and_an_unknown_level_is_the_default(
-    fake: Fake,
-    parameters: dict[str, Any],
-    transport_s: float | None,
-    timeout_s: float,
-    level: int,
+    fake: Fake, parameters: dict[str, Any], transport_s: float | None, timeout_s: float, level: int
 ) -> None:
     with fake.service.admit("oip-grpc", transport_s) as request:
         OipModels(fake.service).schedule(parameters, request)

@@ -130,12 +130,7 @@ def test_an_answer_in_json_is_flat(output: Output, data: list[Any]) -> None:
         "model_name": "m",
         "model_version": "2",
         "outputs": [
-            {
-                "name": "p",
-                "datatype": output.datatype,
-                "shape": list(output.shape),
-                "data": data,
-            }
+            {"name": "p", "datatype": output.datatype, "shape": list(output.shape), "data": data}
         ],
     }
 

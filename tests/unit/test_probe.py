@@ -10,16 +10,7 @@ from server.scheduler import estimate
 from server.scheduler.costs import CostModel
 from server.scheduler.decoder import Decoder
 from server.scheduler.estimate import PROBE_EVERY_S, PROBE_MEMORY_S, Probe
-from tests.batching import (
-    AwaitedJob,
-    FakeVersion,
-    answered,
-    batching,
-    hold,
-    job,
-    request,
-    submit,
-)
+from tests.batching import AwaitedJob, FakeVersion, answered, batching, hold, job, request, submit
 from tests.fakes import believe, faking, flat, flat_costs
 
 

@@ -52,11 +52,7 @@ def worker(requests: int, infer_s: float = 0.015, in_flight: int = 0, queued: in
     info = ("tiny", "1", "build", "int8", "fake")
     metrics.serving(info, drift, {"tiny": lambda: queued})
     metrics.watch(
-        lambda: True,
-        lambda: in_flight,
-        lambda: 1000,
-        {"decode": lambda: queued},
-        {"requests": 128},
+        lambda: True, lambda: in_flight, lambda: 1000, {"decode": lambda: queued}, {"requests": 128}
     )
     answer(metrics, requests, infer_s)
     return metrics

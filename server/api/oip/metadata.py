@@ -20,10 +20,7 @@ Json = dict[str, Any]
 EXTENSIONS = (
     "classification", "schedule_policy", "model_configuration", "binary_tensor_data", "statistics",
 )  # fmt: skip
-_CONFIG_TYPES = {
-    "BYTES": ("TYPE_STRING", "FORMAT_NONE"),
-    "UINT8": ("TYPE_UINT8", "FORMAT_NHWC"),
-}
+_CONFIG_TYPES = {"BYTES": ("TYPE_STRING", "FORMAT_NONE"), "UINT8": ("TYPE_UINT8", "FORMAT_NHWC")}
 
 
 def server(extensions: Sequence[str]) -> Json:

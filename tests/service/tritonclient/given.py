@@ -20,10 +20,7 @@ PROBABILITIES = np.load(FOLDER / "probabilities.npy")
 """(photos, classes), rounded to six digits."""
 LABELS = (FOLDER / "labels.txt").read_text().splitlines()
 
-CLIENTS = {
-    "grpc": (tritonclient.grpc, GRPC),
-    "http": (tritonclient.http, HTTP),
-}
+CLIENTS = {"grpc": (tritonclient.grpc, GRPC), "http": (tritonclient.http, HTTP)}
 
 
 def photos(module: Any, images: list[bytes] = PHOTOS, column: bool = False) -> Any:
