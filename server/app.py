@@ -19,7 +19,7 @@ from server.api.http import Listener, application
 from server.api.oip.control import RepositoryControl
 from server.api.oip.http import OipHttp
 from server.api.oip.models import OipModels
-from server.api.probes import Probes, plain_scrape, scrape
+from server.api.probes import Probes, scrape
 from server.api.web.pages import Pages
 from server.banner import banner
 from server.config import Config, numbers
@@ -106,8 +106,8 @@ def build(config: Config, seat: Seat | None, make_open: MakeOpen) -> tuple[Serve
         *Pages().routes(),
     ]
     # A worker shares its ports with the others, and has metrics on the socket of its seat.
-    extra = [plain_scrape(metrics.registry), *peers.routes(alone)] if seat else []
-    private = [*probes, *(extra or [scrape(metrics.registry)])]
+    private = [*probes, scrape(metrics.registry, plain=seat is not None)]
+    private += peers.routes(alone) if seat else []
     server = Server(
         service,
         metrics,

@@ -52,7 +52,7 @@ class Service:
         }
         metrics.watch(
             lambda: self.ready,
-            lambda: self.gate.taken,
+            lambda: self.gate.places.count,
             lambda: self.gate.held,
             queued,
             {"requests": limits.max_queue_size, "photo_bytes": limits.max_photo_bytes},
@@ -110,7 +110,8 @@ class Service:
                 raise Expired("the deadline passed before the request arrived")
             if upload_bytes > self.limits.max_request_bytes:
                 raise self.too_large(upload_bytes)
-            self.gate.enter(request, upload_bytes)
+            self.gate.enter(pipeline.users, upload_bytes)
+            request.held = upload_bytes
         except ServeError as error:
             self.refused(face, error, request)
             raise
@@ -130,7 +131,7 @@ class Service:
                     face, request.model, number, request.timings, total_s,
                 )  # fmt: skip
         finally:
-            self.gate.leave(request)
+            self.gate.leave(request.version.users, request.held)
 
     def amend(
         self,

@@ -25,20 +25,13 @@ class Probes:
         return web.json_response(body, status=200 if ready else 503)
 
 
-def scrape(registry: CollectorRegistry) -> web.RouteDef:
-    """`/metrics`, as Prometheus asks for it."""
+def scrape(registry: CollectorRegistry, plain: bool = False) -> web.RouteDef:
+    """`/metrics` for Prometheus, or, `plain`, for the process that adds up several workers."""
 
     async def metrics(request: web.Request) -> web.Response:
+        if plain:
+            return web.Response(body=generate_latest(registry))
         body, headers = expose(registry, request.headers.get("accept", ""))
         return web.Response(body=body, headers=headers)
-
-    return web.get("/metrics", metrics)
-
-
-def plain_scrape(registry: CollectorRegistry) -> web.RouteDef:
-    """`/metrics` for the process that adds up those of several workers."""
-
-    async def metrics(request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry))
 
     return web.get("/metrics", metrics)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import uniform
-from typing import Protocol
 
 from server.errors import NotReady, Overloaded
 
@@ -39,19 +38,6 @@ class Occupancy:
             await self._emptied.wait()
 
 
-class Version(Protocol):
-    users: Occupancy
-
-
-class Entering(Protocol):
-    """A request, as the gate sees it."""
-
-    held: int
-
-    @property
-    def version(self) -> Version: ...
-
-
 class Gate:
     """Counts what is inside; the event loop only."""
 
@@ -61,54 +47,42 @@ class Gate:
         self.open = True
         self.held = 0
         """Bytes of all requests inside, of `limits.max_photo_bytes`."""
-        self._places, self._streams = Occupancy(), 0
+        self.places, self._streams = Occupancy(), 0
 
-    @property
-    def taken(self) -> int:
-        """Places, of `limits.max_queue_size`."""
-        return self._places.count
-
-    def enter(self, request: Entering, upload_bytes: int = 0) -> None:
-        """Takes a place, and counts what the upload may have, until `leave`. Raises NotReady,
-        Overloaded."""
+    def enter(self, users: Occupancy, upload_bytes: int) -> None:
+        """Takes a place, and counts what the upload may have, until `leave`. `users` are the
+        requests of the same version. Raises NotReady, Overloaded."""
         if not self.open:
             raise NotReady("the server is stopping")
-        if self._places.count >= self.limits.max_queue_size:
-            raise Overloaded(
-                f"all {self.limits.max_queue_size} places are taken; try again later",
-                retry_after_s=jittered(self._backlog_s()),
-            )
+        if self.places.count >= self.limits.max_queue_size:
+            raise self._full(f"all {self.limits.max_queue_size} places are taken")
         if upload_bytes:
-            self.hold(request, upload_bytes)
-        self._places.count += 1
-        request.version.users.count += 1
+            self.hold(upload_bytes, 0)
+        self.places.count += 1
+        users.count += 1
 
-    def leave(self, request: Entering) -> None:
-        self.held -= request.held
-        request.held = 0
-        self._places.leave()
-        request.version.users.leave()
+    def leave(self, users: Occupancy, held: int) -> None:
+        self.held -= held
+        self.places.leave()
+        users.leave()
 
-    def hold(self, request: Entering, size: int) -> None:
-        """Counts so many bytes more for a request. One that is alone always has room: its own
-        limits bound it. Raises Overloaded."""
+    def hold(self, size: int, mine: int) -> None:
+        """Counts so many bytes more for a request that holds `mine`. One that is alone always has
+        room: its own limits bound it. Raises Overloaded."""
         most = self.limits.max_photo_bytes
-        if self.held > request.held and self.held + size > most:
-            raise Overloaded(
-                f"the photos under way hold {self.held:,} of {most:,} bytes; try again later",
-                retry_after_s=jittered(self._backlog_s()),
-            )
+        if self.held > mine and self.held + size > most:
+            raise self._full(f"the photos under way hold {self.held:,} of {most:,} bytes")
         self.held += size
-        request.held += size
+
+    def _full(self, why: str) -> Overloaded:
+        return Overloaded(f"{why}; try again later", jittered(self._backlog_s()))
 
     @contextmanager
     def stream(self) -> Iterator[None]:
         """A stream's place, idle or not. Raises Overloaded: some calls must be left for others."""
-        if self._streams >= self.limits.max_queue_size:
-            raise Overloaded(
-                f"all {self.limits.max_queue_size} streams are taken; try again later",
-                retry_after_s=jittered(1.0),
-            )
+        most = self.limits.max_queue_size
+        if self._streams >= most:
+            raise Overloaded(f"all {most} streams are taken; try again later", jittered(1.0))
         self._streams += 1
         try:
             yield
@@ -120,7 +94,7 @@ class Gate:
         self.open = False
         try:
             async with asyncio.timeout(timeout_s):
-                await self._places.empty()
+                await self.places.empty()
         except TimeoutError:
             return False
         return True

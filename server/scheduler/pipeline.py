@@ -83,18 +83,20 @@ class Pipeline:
         """By its first bytes. Raises BadImage, TooLarge, Overloaded."""
         if not photo:
             raise BadImage("the image is empty (0 bytes)")
-        gate, most = job.request.gate, job.request.gate.limits.max_request_bytes
+        request, gate = job.request, job.request.gate
+        most = gate.limits.max_request_bytes
         if len(photo) > most:
             raise TooLarge(f"the upload has {len(photo):,} bytes; at most {most:,} are accepted")
         job.image, job.header = photo, read_header(photo)
-        size = 0 if job.request.uploaded else len(photo)
+        size = 0 if request.uploaded else len(photo)
         if job.header:  # without one, nothing will be decoded
             try:
                 check_pixels(job.header.width, job.header.height, self.decoder.max_pixels)
             except ImageTooLarge as error:
                 raise TooLarge(str(error)) from None
             size += decoded_bytes(job.header, self.model.bundle.manifest.preprocess)
-        gate.hold(job.request, size)
+        gate.hold(size, request.held)
+        request.held += size
         job.held = size
 
     def decoded(self, job: Job) -> None:
