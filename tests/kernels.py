@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alexnet.postprocess import softmax, top_k
+from benchmarks.gpu.rank import rank, rank_ref
 from gpu.kernels.norm import Norm, normalise, normalise_backward, normalise_ref
 from gpu.kernels.pixels import View, in_blocks, in_blocks_ref, in_blocks_weight
-from gpu.kernels.rank import rank, rank_ref
 from gpu.kernels.response import response, response_ref
 from gpu.kernels.tensors import moved
 from gpu.kernels.weight_only import Quantised, quantise, weight_only, weight_only_ref

@@ -54,7 +54,7 @@ def response(device: torch.device, batch: int, side: int, channels: int, columns
 
 
 def rank(device: torch.device, batch: int) -> Case:
-    from gpu.kernels.rank import rank, rank_ref
+    from benchmarks.gpu.rank import rank, rank_ref
 
     x = torch.randn(batch, 1000, device=device)
     plain = lambda: x.softmax(1).topk(5)  # noqa: E731

@@ -22,9 +22,9 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+from benchmarks.gpu.rank import rank
 from gpu.kernels.norm import Norm, normalise, normalise_backward
 from gpu.kernels.pixels import View, in_blocks
-from gpu.kernels.rank import rank
 from gpu.kernels.response import response
 from gpu.kernels.weight_only import Quantised, weight_only
 

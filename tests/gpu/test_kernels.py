@@ -8,9 +8,9 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="make test-gpu has it")
 
+from benchmarks.gpu.rank import rank
 from gpu.kernels.norm import Norm, normalise, normalise_backward, normalise_ref
 from gpu.kernels.pixels import in_blocks
-from gpu.kernels.rank import rank
 from gpu.kernels.response import response
 from gpu.kernels.weight_only import Quantised, quantise, weight_only
 from tests.kernels import *  # noqa: F403 - each of them is a test
