@@ -5,6 +5,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PROTO := protos/classifier.proto protos/caffe.proto protos/oip.proto
 SERVICE := protos/classifier.proto protos/oip.proto
+# Side by side, a file of tests in either; what ARGS names goes in one, where a debugger works.
+LANES ?= $(if $(ARGS),0,2)
 
 .PHONY: help serve test test-gpu-build test-gpu check proto openapi train export evaluate score format clean
 
@@ -15,7 +17,7 @@ serve: .venv/server.stamp ## run the server; options in ARGS, as ARGS="--model m
 	@exec $(BIN)/alexnet-server $(ARGS)
 
 test: .venv/dev.stamp ## prove the whole chain: train, export, bundle, serve, classify
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses $(LANES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-gpu-build: .venv-gpu-build/stamp ## GPU kernels and TensorRT plans, built without a GPU
 	@.venv-gpu-build/bin/python -m pytest tests/gpu_build $(ARGS)

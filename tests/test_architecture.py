@@ -172,6 +172,16 @@ def test_the_page_draws_the_layers_and_names_what_exists() -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_what_starts_processes_is_marked() -> None:
+    """So that a quick run can do without: `make test ARGS='-m "not process"'`."""
+    signs = ("sys.executable", "start_server(", "server: ServerProcess", "Apart()", "on_terminal(")
+    for module, path in modules("tests"):
+        if ".test_" in module and not module.startswith(("tests.gpu.", "tests.gpu_build.")):
+            text = path.read_text()
+            found = [sign for sign in signs if sign in text]
+            assert not found or "pytest.mark.process" in text, f"{module} has {found[0]}"
+
+
 def test_package_names_resolve_to_this_repository() -> None:
     for package in (*PACKAGES, "protos"):
         spec = importlib.util.find_spec(package)
@@ -180,6 +190,7 @@ def test_package_names_resolve_to_this_repository() -> None:
         assert Path(spec.origin).is_relative_to(ROOT), f"{package} is shadowed by {spec.origin}"
 
 
+@pytest.mark.process
 def test_the_server_starts_without_torch() -> None:
     code = "import sys, server.app, server.engines.ort; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

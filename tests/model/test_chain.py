@@ -19,6 +19,8 @@ from training.__main__ import main as train
 from training.checkpoint import Checkpoint
 from training.network import AlexNet
 
+pytestmark = pytest.mark.process
+
 # Synsets far apart in the list, so that a wrong index shows.
 CLASSES = ("n01443537", "n02123045", "n02504458", "n07753592")
 

@@ -68,6 +68,7 @@ def starter() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     return predictor(bundle.files[bundle.manifest.artifacts[0].file])
 
 
+@pytest.mark.process
 def test_a_bundle_and_the_server_that_serves_it_have_exactly_the_same_scores(
     server: ServerProcess, starter: Any, tmp_path: Path, evaluate: Evaluate
 ) -> None:

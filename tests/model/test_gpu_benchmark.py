@@ -219,6 +219,7 @@ def test_a_candidate_whose_process_died_is_not_retried(
     assert lost["failed"] == "the process died with exit code -11"
 
 
+@pytest.mark.process
 def test_a_process_that_dies_or_hangs_is_replaced() -> None:
     worker = Worker()
     try:

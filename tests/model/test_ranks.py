@@ -18,6 +18,8 @@ from training.__main__ import main
 from training.checkpoint import Checkpoint
 from training.recipe import RECIPES
 
+pytestmark = pytest.mark.process
+
 CLASSES = ("cherry", "leaf", "sky", "violet")
 
 PROGRAM = Path(__file__).with_name("short_training.py")

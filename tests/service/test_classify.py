@@ -13,6 +13,8 @@ import pytest
 from clients.fake import FakeServer
 from tests.service.classifier_fake import command, on_terminal, run, telling, until
 
+pytestmark = pytest.mark.process
+
 CLASSIFY = "clients.classify"
 
 

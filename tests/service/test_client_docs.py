@@ -12,6 +12,8 @@ from clients.fake import FakeServer
 from clients.retry import BURST
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.process
+
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 EXAMPLES = dict(re.findall(r"## ([^\n]+)\n(?:(?!## ).)*?```python\n(.*?)```", PAGE, re.DOTALL))
 SEEN = {

@@ -109,6 +109,7 @@ def test_threads_in_a_loop_of_calls_end_with_cancelled(fake: FakeServer) -> None
             assert {str(loop.exception()) for loop in loops} == {CLOSED}
 
 
+@pytest.mark.process
 def test_a_client_in_a_forked_process_raises_an_error(fake: FakeServer) -> None:
     done = run(
         "import os, signal, warnings\n"
@@ -133,6 +134,7 @@ def test_a_client_in_a_forked_process_raises_an_error(fake: FakeServer) -> None:
     )
 
 
+@pytest.mark.process
 def test_a_client_that_is_never_closed_ends_silently(fake: FakeServer) -> None:
     done = run(
         "from clients.client import Client\n"

@@ -14,6 +14,7 @@ from tests.photos import jpeg
 from tests.processes import ServerProcess
 
 
+@pytest.mark.process
 def test_a_photo_the_model_and_readiness(server: ServerProcess) -> None:
     with Client(server.grpc) as client:
         assert client.ready()
@@ -28,6 +29,7 @@ def test_a_photo_the_model_and_readiness(server: ServerProcess) -> None:
     assert answer.timing.batch_size == 1
 
 
+@pytest.mark.process
 def test_a_stream_answers_each_photo_or_gives_the_reason(server: ServerProcess) -> None:
     images = [jpeg(width=64 + i, height=48) for i in range(20)]
     with Client(server.grpc) as client:
@@ -42,6 +44,7 @@ def test_a_stream_answers_each_photo_or_gives_the_reason(server: ServerProcess) 
     assert len(answers) == 20
 
 
+@pytest.mark.process
 def test_errors_carry_the_servers_reasons(server: ServerProcess) -> None:
     with Client(server.grpc) as client:
         for options, code, reason in (

@@ -18,6 +18,8 @@ from tests.openapi.__main__ import COMMITTED
 from tests.photos import jpeg
 from tests.processes import ServerProcess
 
+pytestmark = pytest.mark.process
+
 # Headers of HTTP and of browsers, which mean the same everywhere.
 USUAL = {"connection", "content-length", "content-type", "date", "location", "server"}
 USUAL |= {"content-security-policy", "x-content-type-options"}

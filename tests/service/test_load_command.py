@@ -28,6 +28,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.process
 async def test_the_command_measures_saves_draws_and_compares(tmp_path: Path, photos: Path) -> None:
     output, plot = tmp_path / "now.json", tmp_path / "now.png"
     brief = ("--rates", "20,40", "--seconds", "0.5", "--cancel", "0.1", "--timeout-ms", "900")
@@ -68,6 +69,7 @@ async def test_the_command_measures_saves_draws_and_compares(tmp_path: Path, pho
     assert document["points"][0].keys() == {"level", *Point.__annotations__}
 
 
+@pytest.mark.process
 def test_without_a_server_there_is_one_sentence(photos: Path) -> None:
     for protocol in ("grpc", "rest"):
         done = run(LOAD, photos, "--server", "127.0.0.1:1", "--protocol", protocol)
@@ -78,6 +80,7 @@ def test_without_a_server_there_is_one_sentence(photos: Path) -> None:
         )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -125,6 +128,7 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(
     assert "pip install '.[bench]' in a checkout" in message
 
 
+@pytest.mark.process
 async def test_a_terminal_shows_a_progress_bar(photos: Path) -> None:
     async with serving() as server:
         seen = await asyncio.to_thread(
@@ -134,6 +138,7 @@ async def test_a_terminal_shows_a_progress_bar(photos: Path) -> None:
     assert "of 1 s" in seen
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
 def test_the_starter_is_measured(server: ServerProcess, photos: Path, protocol: str) -> None:
     address = server.grpc if protocol == "grpc" else server.http.removeprefix("http://")
@@ -151,6 +156,7 @@ def test_the_starter_is_measured(server: ServerProcess, photos: Path, protocol: 
     assert re.fullmatch(r"answered by version \S+", version)
 
 
+@pytest.mark.process
 async def test_the_documents_example_runs(tmp_path: Path) -> None:
     (code,) = re.findall("```python\n(.*?)```", (ROOT / "docs/load.md").read_text(), re.DOTALL)
     photo = tmp_path / "photo.jpg"

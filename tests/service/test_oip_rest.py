@@ -12,6 +12,8 @@ import pytest
 from tests.photos import jpeg
 from tests.processes import ServerProcess
 
+pytestmark = pytest.mark.process
+
 
 def curl(server: ServerProcess, path: str, *options: str, data: bytes | None = None) -> Any:
     """Status and the JSON of the answer."""

@@ -20,9 +20,11 @@ from google.protobuf import descriptor_pb2
 from alexnet.bundle import Bundle
 from alexnet.preprocess import preprocess
 from protos import oip_pb2 as pb
-from tests.paths import ROOT, STARTER
+from tests.paths import ROOT
 from tests.photos import jpeg, png
 from tests.processes import ServerProcess, start_server, stop_server
+
+pytestmark = pytest.mark.process
 
 FOLDER = Path(__file__).parent / "tritonclient"
 ENVIRONMENT = ROOT / ".venv-tritonclient"
@@ -53,8 +55,8 @@ def tritonclient() -> Path:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    running = start_server("--priority-levels", "2")
+def server(starter: str) -> Iterator[ServerProcess]:
+    running = start_server("--model", starter, "--priority-levels", "2")
     yield running
     code, log = stop_server(running)
     assert code == 0, log
@@ -62,10 +64,10 @@ def server() -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def data(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(server: ServerProcess, starter: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos, and what `/v1/classify` says of them; see tritonclient/given.py."""
     folder = tmp_path_factory.mktemp("tritonclient")
-    bundle = Bundle.open(STARTER)
+    bundle = Bundle.open(Path(starter))
     spec = bundle.manifest.preprocess
     for i, photo in enumerate(PHOTOS):
         (folder / f"photo_{i}").write_bytes(photo)
@@ -107,9 +109,9 @@ def test_tritons_client_is_answered(
 
 
 def test_tritons_client_loads_and_unloads_where_the_operator_allows_it(
-    tritonclient: Path, data: Path
+    tritonclient: Path, starter: str, data: Path
 ) -> None:
-    running = start_server("--repository-control", "local")
+    running = start_server("--model", starter, "--repository-control", "local")
     try:
         check("check_control.py", tritonclient, running, data)
     finally:

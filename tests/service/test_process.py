@@ -36,6 +36,8 @@ from tests.processes import (
 )
 from tests.uploads import uploading
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def leaving(grey: str, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:

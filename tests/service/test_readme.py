@@ -13,6 +13,8 @@ from tests.paths import ROOT
 from tests.photos import jpeg
 from tests.processes import ServerProcess
 
+pytestmark = pytest.mark.process
+
 README = (ROOT / "README.md").read_text()
 
 

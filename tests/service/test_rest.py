@@ -12,6 +12,8 @@ import pytest
 from tests.photos import jpeg, png
 from tests.processes import ServerProcess
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 async def session(server: ServerProcess) -> AsyncIterator[aiohttp.ClientSession]:

@@ -24,6 +24,8 @@ from server.errors import BadRequest
 from tests.photos import draw, encode, jpeg, png
 from tests.processes import ServerProcess
 
+pytestmark = pytest.mark.process
+
 SERVICE = "alexnet.v1.Classifier"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 

@@ -14,6 +14,8 @@ from clients.fake import FakeServer
 from clients.photos import photos_in
 from tests.service.classifier_fake import on_terminal, run, telling
 
+pytestmark = pytest.mark.process
+
 SCORE = "clients.score"
 
 # The right class comes first, second and not at all for n01, and first for n02.

@@ -36,6 +36,7 @@ def test_the_starter_is_small(starter: Bundle) -> None:
     assert [a.precision for a in starter.manifest.artifacts] == ["int8"]
 
 
+@pytest.mark.process
 def test_card_banner_and_readme_say_that_it_knows_200_classes(
     starter: Bundle, measured: Accuracy, server: ServerProcess
 ) -> None:
@@ -55,6 +56,7 @@ def test_int8_agrees_with_the_trained_network(starter: Bundle) -> None:
     assert starter.manifest.artifacts[0].agreement >= 0.97
 
 
+@pytest.mark.process
 @needs_shared
 def test_the_running_server_is_as_accurate_as_the_manifest_says(
     server: ServerProcess, measured: Accuracy
@@ -66,6 +68,7 @@ def test_the_running_server_is_as_accurate_as_the_manifest_says(
     assert tiles["top5"] >= 0.64
 
 
+@pytest.mark.process
 @needs_shared
 def test_sharp_photos_are_classified_as_well_as_tiles_of_the_same_classes(
     server: ServerProcess,

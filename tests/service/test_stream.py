@@ -203,6 +203,7 @@ async def test_bytes_that_are_no_request_are_told_so_and_end_the_stream() -> Non
         assert found[""].failure.reason == "invalid_argument"
 
 
+@pytest.mark.process
 async def test_the_real_server_streams(server: ServerProcess) -> None:
     async with grpc.aio.insecure_channel(server.grpc) as channel:
         stub = pb_grpc.ClassifierStub(channel)

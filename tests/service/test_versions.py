@@ -19,6 +19,8 @@ from alexnet.golden import Golden
 from tests.photos import jpeg
 from tests.processes import ServerProcess, start_server, stop_server
 
+pytestmark = pytest.mark.process
+
 LOAD = "/v2/repository/models/alexnet/load"
 
 
@@ -71,6 +73,7 @@ async def test_versions_are_exchanged_under_load_and_no_request_is_lost(
                     status, body = await ask(session)
                     assert status == 200, body
                     seen.append(body["model"]["version"])
+                    await asyncio.sleep(0.05)  # opening gives way, and would never get a turn
 
             callers = [asyncio.create_task(caller()) for _ in range(4)]
             for version in (2, 3):

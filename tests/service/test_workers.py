@@ -30,6 +30,8 @@ from tests.workers import (
     workers,
 )
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def pair(grey: str) -> Iterator[ServerProcess]:

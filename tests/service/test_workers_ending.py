@@ -20,6 +20,8 @@ from tests.scrapes import total
 from tests.workers import CONNECTIONS as NEW_CONNECTIONS
 from tests.workers import PHOTO, WORKERS, Worker, metrics, over_rest, workers
 
+pytestmark = pytest.mark.process
+
 CONNECTIONS = 16
 
 

@@ -18,6 +18,8 @@ from tests.processes import ServerProcess, start_server
 from tests.scrapes import total
 from tests.workers import WORKERS, Worker, metrics, served, tell, workers, workers_of
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def versions(grey: str, tmp_path_factory: pytest.TempPathFactory) -> Path:

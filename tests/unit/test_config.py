@@ -204,6 +204,7 @@ def test_an_unreadable_file_is_reported_with_the_other_mistakes(
     assert told[0].startswith(f"the configuration file {path} cannot be read")
 
 
+@pytest.mark.process
 def test_a_wrong_configuration_prints_every_mistake_and_exits_with_code_2() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "server", "--http-port", "http", "--max-batch-size", "0"],
