@@ -57,11 +57,11 @@ async def test_every_worker_answers_and_the_metrics_add_up(
             total(text, "alexnet_batch_size_sum"),
         )
 
-    everyone: list[ServerProcess | Worker] = [pair, *workers(pair)]
-    assert len(everyone) == 3
-    before = [await counts(each) for each in everyone]
+    asked: list[ServerProcess | Worker] = [pair, *workers(pair)]
+    assert len(asked) == 3
+    before = [await counts(each) for each in asked]
     await ask(pair)
-    after = [await counts(each) for each in everyone]
+    after = [await counts(each) for each in asked]
     together, first, second = (
         tuple(np.subtract(new, old)) for new, old in zip(after, before, strict=True)
     )
@@ -117,7 +117,7 @@ def test_the_banner_is_that_of_one_server(pair: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("flag", FREE_PORTS)
-@pytest.mark.parametrize("by", ["anybody", "workers"])
+@pytest.mark.parametrize("by", ["another", "workers"])
 def test_a_taken_port_is_one_sentence(pair: ServerProcess, grey: str, flag: str, by: str) -> None:
     ports = dict(zip(FREE_PORTS, (pair.http, pair.grpc, pair.metrics), strict=True))
     with socket.create_server(("127.0.0.1", 0)) as taken:
