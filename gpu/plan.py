@@ -18,7 +18,7 @@ from gpu.builder import LEVEL, MODULES, WORKSPACE_BYTES, PlanError, Progress, bu
 from gpu.facts import Gpu
 from gpu.typed import typed
 
-__all__ = ["MODULES", "Plan", "PlanError", "PlanKey", "Recipe", "cached", "tensorrt"]
+__all__ = ["MODULES", "Plan", "PlanError", "PlanKey", "cached", "tensorrt"]
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +60,11 @@ class PlanKey:
         return cls(**{**header, "sizes": tuple(header["sizes"])}, gpu=Gpu(**gpu))
 
 
-Recipe = PlanKey  # the name that tests/unit/test_trt.py uses
-
-
 @dataclass(frozen=True)
 class Plan:
     key: PlanKey
     engine: bytes
     """For `deserialize_cuda_engine`; its profiles are in the order of `key.sizes`."""
-
-    @property
-    def recipe(self) -> PlanKey:  # the name that server/engines/trt.py uses
-        return self.key
 
     def to_bytes(self) -> bytes:
         header = json.dumps({"sha256": sha256(self.engine), **asdict(self.key)})

@@ -12,8 +12,8 @@ class TensorRtProgram:
 
     def __init__(self, plan: Plan, device: Device):
         trt: Any = tensorrt()
-        self.name = f"{trt.__name__.replace('_', '-')}-{plan.recipe.precision}"
-        self._recipe, self._device = plan.recipe, device
+        self.name = f"{trt.__name__.replace('_', '-')}-{plan.key.precision}"
+        self._key, self._device = plan.key, device
         device.use()
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
         self._engine = self._runtime.deserialize_cuda_engine(plan.engine)
@@ -27,7 +27,7 @@ class TensorRtProgram:
 
     def prepare(self, size: int, images: int, logits: int, stream: int) -> Launch:
         """Raises PlanError for a size that the plan was not built for."""
-        profile = self._recipe.profile(size)
+        profile = self._key.profile(size)
         context = self._engine.create_execution_context()
         if context is None:
             raise PlanError(f"GPU {self._device.number} has no memory for batches of {size}")

@@ -8,13 +8,13 @@ import pytest
 pytest.importorskip("onnx", reason="comes with what exports")
 
 from gpu.facts import Gpu
-from gpu.plan import Plan, PlanError, Recipe
+from gpu.plan import Plan, PlanError, PlanKey
 from gpu.programs import trt
 from gpu.programs.trt import TensorRtProgram
 from tests.gpus import FakeDevice
 
-RECIPE = Recipe("0" * 64, "fp16", (1, 4), "tensorrt 11.4", Gpu("NVIDIA H200", (9, 0), "580"))
-PLAN = Plan(RECIPE, b"engine")
+KEY = PlanKey("0" * 64, "fp16", (1, 4), "tensorrt 11.4", Gpu("NVIDIA H200", (9, 0), "580"))
+PLAN = Plan(KEY, b"engine")
 
 
 class Context:
