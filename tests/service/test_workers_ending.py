@@ -133,6 +133,8 @@ async def test_a_worker_that_is_killed_takes_only_its_own_connections_along(
             async with asyncio.timeout(5):
                 while Path(f"/proc/{victim.pid}").exists():
                     await asyncio.sleep(0.001)
+            for _ in range(3):  # passes of the loop, in which its connections are seen to end
+                await asyncio.sleep(0)
             gone, so_far = time.monotonic(), sum(caller.answered for caller in callers)
             await more_from_each(callers, 3)
             done.set()
