@@ -169,10 +169,15 @@ async def _catch_up(repository: Repository, seat: Seat) -> None:
 
 async def _load(repository: Repository, others: list[str] | None) -> None:
     """What the other workers serve, if there are any: it may be nothing, by request."""
-    if others != [] or not repository.name:
-        await repository.load(others or None)
-    if others == []:
-        await repository.unload()
+    if others != []:
+        await repository.load(others)
+        return
+    try:
+        if not repository.name:
+            await repository.load()  # the name of the model stands in its bundles
+    except BundleError as error:
+        log.warning("nothing is served here, as was asked for; and nothing could be: %s", error)
+    await repository.unload()
 
 
 def limits(config: Config) -> Limits:
