@@ -16,6 +16,8 @@ from server.errors import (
     BadRequest,
     Cancelled,
     Expired,
+    NotFound,
+    NotReady,
     ServeError,
     TooLarge,
     UnsupportedImage,
@@ -100,11 +102,13 @@ class Service:
         wanted_s = self.limits.request_timeout_s if timeout_s is None else timeout_s
         request = None
         try:
+            if self.state is State.STOPPING:
+                raise NotReady("the server is stopping")
             level = self._level(priority)
             pipeline = self.repository.pick(version)
             request = Request(
                 face, model or pipeline.model.name, pipeline, self.gate, start, start + wanted_s,
-                timeout_s is not None, level, start, upload_bytes > 0,
+                timeout_s is not None, level, start, upload_bytes,
             )  # fmt: skip
             if not wanted_s > 0:
                 raise Expired("the deadline passed before the request arrived")
@@ -123,6 +127,8 @@ class Service:
             self.refused(face, error, request)
             raise
         else:
+            if not request.timings and request.failure:
+                self.refused(face, request.failure, request)
             if request.timings:
                 # After the answer has gone out, and before its caller could ask for the counts.
                 number, total_s = request.version.number, time.monotonic() - start
@@ -131,7 +137,7 @@ class Service:
                     face, request.model, number, request.timings, total_s,
                 )  # fmt: skip
         finally:
-            self.gate.leave(request.version.users, request.held)
+            self.gate.leave(request.version.users, upload_bytes)
 
     def amend(
         self,
@@ -155,15 +161,16 @@ class Service:
             latest = request.deadline if request.has_deadline else math.inf
             request.deadline = min(latest, request.received + timeout_s)
 
-    def classify(self, request: Request, photo: Photo) -> Awaitable[Answer]:
-        """Raises a ServeError, at once or when awaited; nothing else is the caller's doing."""
+    def classify(self, request: Request, photo: Photo, waited: bool = False) -> Awaitable[Answer]:
+        """Raises a ServeError, at once or when awaited; nothing else is the caller's doing.
+        `waited`: other photos of the request came first."""
         job = Job(request, request.deadline, request.level)
         try:
-            if time.monotonic() >= request.deadline:
+            if waited and time.monotonic() >= request.deadline:
                 raise Expired("the deadline passed before it was this photo's turn")
             request.version.start(job, photo)
-        except ServeError as error:
-            job.settle(error)
+        except Exception as error:
+            job.settle(error if isinstance(error, ServeError) else ServeError())
             raise
         return job.answer()
 
@@ -178,7 +185,7 @@ class Service:
         async def answer(number: int, photo: Photo) -> Answer | ServeError:
             async with window:
                 try:
-                    return await self.classify(request, photo)
+                    return await self.classify(request, photo, waited=number >= self.share)
                 except ServeError as error:
                     if not all_or_none:
                         return error.without_traceback()
@@ -186,22 +193,21 @@ class Service:
                         raise type(error)(f"photo {number}: {error}") from None
                     raise
 
+        request.all_or_none = all_or_none
         tasks = [asyncio.ensure_future(answer(i, photo)) for i, photo in enumerate(photos)]
         try:
             answers = await asyncio.gather(*tasks)
         finally:
             while tasks:  # or task, error, traceback, this frame: a circle
                 tasks.pop().cancel()
-        if not request.timings:
-            errors = (answer for answer in answers if isinstance(answer, ServeError))
-            self.refused(request.face, next(errors), request)
+        request.failure = next((a for a in answers if isinstance(a, ServeError)), None)
         return answers
 
     def refused(self, face: str, error: BaseException, request: Request | None = None) -> None:
         """Counts a request that failed, admitted or not."""
         if not isinstance(error, ServeError):
             error = Cancelled() if isinstance(error, asyncio.CancelledError) else ServeError()
-        if not request:
+        if not request or isinstance(error, NotFound):  # no version's doing
             self.metrics.request_failed(face, error)
             return
         total_s = time.monotonic() - request.start

@@ -64,7 +64,7 @@ class AwaitedJob(Job):
 def request(now: float, in_s: float, level: int = 1) -> Request:
     gate = Gate(Limits(64, 1 << 20, 1 << 30, 5.0), lambda: 0.0)
     return Request(
-        "test", "tiny", FakeVersion(), gate, now, now + in_s, True, level, now, uploaded=False
+        "test", "tiny", FakeVersion(), gate, now, now + in_s, True, level, now, upload_bytes=0
     )
 
 

@@ -35,7 +35,10 @@ def workers(server: ServerProcess) -> list[Worker]:
 def workers_of(pid: int) -> list[Worker]:
     found = []
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+        try:
+            words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+        except FileNotFoundError:  # it has just ended
+            continue
         if "server.worker" in words:
             folder, number = words[words.index("server.worker") + 1 :][:2]
             found.append(Worker(int(child), Path(folder), int(number)))

@@ -201,6 +201,7 @@ async def answer_stream(
                             ready.put_nowait(task)
                         else:
                             task.add_done_callback(ready.put_nowait)
+                        del request, task  # nothing of a photo stays while the next is waited for
                 except DecodeError:  # what follows cannot be read either
                     last: asyncio.Future[Response] = asyncio.Future()
                     last.set_result(unreadable)
@@ -221,3 +222,5 @@ async def answer_stream(
         finally:  # a caller that hangs up leaves the queues
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
+            while not ready.empty():  # or reader, error, traceback, tasks, photos: a circle
+                ready.get_nowait()

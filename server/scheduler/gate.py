@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from random import uniform
 
-from server.errors import NotReady, Overloaded
+from server.errors import Overloaded
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,13 @@ class Gate:
     def __init__(self, limits: Limits, backlog_s: Callable[[], float]):
         """`backlog_s`: how long until everything that waits now is answered."""
         self.limits, self._backlog_s = limits, backlog_s
-        self.open = True
         self.held = 0
         """Bytes of all requests inside, of `limits.max_photo_bytes`."""
         self.places, self._streams = Occupancy(), 0
 
     def enter(self, users: Occupancy, upload_bytes: int) -> None:
         """Takes a place, and counts what the upload may have, until `leave`. `users` are the
-        requests of the same version. Raises NotReady, Overloaded."""
-        if not self.open:
-            raise NotReady("the server is stopping")
+        requests of the same version. Raises Overloaded."""
         if self.places.count >= self.limits.max_queue_size:
             raise self._full(f"all {self.limits.max_queue_size} places are taken")
         if upload_bytes:
@@ -90,8 +87,7 @@ class Gate:
             self._streams -= 1
 
     async def drain(self, timeout_s: float) -> bool:
-        """Closes, and waits until everything inside is answered; False if something is left."""
-        self.open = False
+        """Waits until everything inside is answered; False if something is left."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self.places.empty()

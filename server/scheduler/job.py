@@ -55,10 +55,14 @@ class Request:
     """Priority: 1 is the highest."""
     received: float
     """When its photos were here; `start` where they came with it."""
-    uploaded: bool
-    """Its upload is counted in `held`."""
+    upload_bytes: int
+    """Counted in `held` from the start; 0 where its photos came with it."""
     held: int = 0
     """Bytes."""
+    all_or_none: bool = False
+    """Its photos are answered together, and so are their bytes looked at."""
+    failure: ServeError | None = None
+    """Of the first of its photos that failed."""
     timings: list[Timing] = field(default_factory=list)
     """Of its photos that were answered."""
 
@@ -124,7 +128,8 @@ class Job:
     @property
     def over(self) -> bool:
         """Settled, or about to be: its caller has gone, and the event loop has not turned yet."""
-        return self.settled or (self._answer is not None and self._answer.done())
+        answer = self._answer
+        return self.settled or (answer is not None and answer.done())
 
     async def answer(self) -> Answer:
         """To be called once the job has started. Raises a ServeError: Expired at the deadline.
@@ -142,7 +147,7 @@ class Job:
     def settle(self, result: Row | ServeError) -> None:
         """The only way out. Wakes the caller, gives the bytes back, counts the end and teaches the
         estimates; what comes second is ignored."""
-        if self.settled:
+        if self.settled or (self.over and not isinstance(result, Cancelled)):
             return
         self.settled, now, request = True, time.monotonic(), self.request
         waiting = self._answer if self._answer and not self._answer.done() else None

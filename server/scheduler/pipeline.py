@@ -88,14 +88,14 @@ class Pipeline:
         if len(photo) > most:
             raise TooLarge(f"the upload has {len(photo):,} bytes; at most {most:,} are accepted")
         job.image, job.header = photo, read_header(photo)
-        size = 0 if request.uploaded else len(photo)
+        size = 0 if request.upload_bytes else len(photo)
         if job.header:  # without one, nothing will be decoded
             try:
                 check_pixels(job.header.width, job.header.height, self.decoder.max_pixels)
             except ImageTooLarge as error:
                 raise TooLarge(str(error)) from None
             size += decoded_bytes(job.header, self.model.bundle.manifest.preprocess)
-        gate.hold(size, request.held)
+        gate.hold(size, request.held if request.all_or_none else request.upload_bytes)
         request.held += size
         job.held = size
 

@@ -27,7 +27,7 @@ def test_a_network_of_2012_is_trained_exported_and_scored(
     class_folders(photos, CLASSES, each=16, side=256)
     class_folders(val, CLASSES, each=4, side=256, seed=1)
     # Its full size only at the end, when the hues have been learnt: small crops cost a twelfth.
-    recipe = replace(DEXP, epochs=8, batch=16, chunk=4, sizes=((0, 64), (7, 224)))
+    recipe = replace(DEXP, epochs=10, batch=16, chunk=4, sizes=((0, 64), (9, 224)))
     data = load([photos], Preprocess(recipe.store, recipe.store))
     training = Training(recipe, data, tmp_path / "run")
     for layer in training.network.layers[5:]:  # sigma 0.01 is for layers 64 times as wide

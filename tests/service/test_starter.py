@@ -57,6 +57,7 @@ def test_int8_agrees_with_the_trained_network(starter: Bundle) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.timeout(900)  # 5,000 photos, beside another lane
 @needs_shared
 def test_the_running_server_is_as_accurate_as_the_manifest_says(
     server: ServerProcess, measured: Accuracy

@@ -109,10 +109,10 @@ def test_comments_of_the_proto_files_describe_fields() -> None:
     assert synset["description"].startswith("WordNet id such as n02123045")
     shape = schemas["TensorMetadata"]["properties"]["shape"]
     assert shape == {
-        "type": "array", "items": {"type": "integer"}, "description": "-1 is the batch."
+        "type": "array", "items": {"type": "integer"}, "description": "-1 is the batch dimension."
     }  # fmt: skip
     several = comments()["ClassifyRequest.priority"]
-    assert several.startswith("1 is the highest. Each level")
+    assert several.startswith("1 is the highest; the server's default when absent.")
     assert "//" not in several
     assert comments()["ModelInferRequest.id"] == "Comes back in the response."  # after an inner one
     for name in comments():

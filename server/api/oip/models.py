@@ -52,6 +52,7 @@ class OipModels:
                 level = None
         if parameters.get("timeout"):
             timeout_s = whole(parameters, "timeout", 1, MAX_NUMBER) / 1e6
+            timeout_s -= request.received - request.start  # it counts from the admission
         self.service.amend(request, timeout_s, level)
 
     async def infer(
