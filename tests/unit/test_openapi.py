@@ -114,7 +114,7 @@ def test_comments_of_the_proto_files_describe_fields() -> None:
     several = comments()["ClassifyRequest.priority"]
     assert several.startswith("1 is the highest; the server's default when absent.")
     assert "//" not in several
-    assert comments()["ModelInferRequest.id"] == "Comes back in the response."  # after an inner one
+    assert comments()["ModelInferRequest.id"] == "Returned in the response."  # after an inner one
     for name in comments():
         message, field = name.split(".")
         assert field in messages[message].fields_by_name
