@@ -70,7 +70,7 @@ def request(now: float, in_s: float, level: int = 1) -> Request:
 
 def job(value: int, in_s: float = 3600.0, level: int = 1, side: int = SIDE) -> AwaitedJob:
     asked = request(time.monotonic(), in_s, level)
-    return AwaitedJob(asked, asked.deadline, level, crop=crop(value, side))
+    return AwaitedJob(asked, asked.deadline, level, crop=crop(value, side), queued=asked.start)
 
 
 def settle(jobs: list[Job], rows: list[Row | None], seconds: float) -> None:

@@ -42,7 +42,7 @@ class Room:
 
     def add(self, value: int, in_s: float = HOUR, level: int = 1) -> AwaitedJob:
         asked = request(self.now, in_s, level)
-        photo = AwaitedJob(asked, asked.deadline, level, crop=crop(value))
+        photo = AwaitedJob(asked, asked.deadline, level, crop=crop(value), queued=self.now)
         photo.loop.call_soon(self._never_expires, photo)
         self.batcher.submit(photo)
         return photo
