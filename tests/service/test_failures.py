@@ -85,7 +85,7 @@ async def test_an_engine_that_keeps_failing_is_not_ready_until_it_succeeds(
     assert await readiness(session) == 200
 
 
-def broken(*_: object) -> None:
+def broken(*_: object, **__: object) -> None:
     raise LookupError(SECRET)
 
 
@@ -138,7 +138,7 @@ async def test_every_error_is_answered_in_each_protocol_as_the_table_says(
     later = kind in (Overloaded, WouldMiss)  # the others say nothing of another try
     error.retry_after_s = 2.0 if later else None
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(fake.service, "classify", refuse)

@@ -111,7 +111,7 @@ async def test_what_is_logged_of_a_request_has_its_id(
     monkeypatch: pytest.MonkeyPatch,
     ask: Callable[[Fake, str], Awaitable[None]],
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise LookupError("a bug")
 
     monkeypatch.setattr(fake.service, "classify", broken)
