@@ -19,6 +19,8 @@ class Header:
     height: int
     progressive: bool = False
     """A JPEG whose coefficients are all held in memory, at full size, until the last scan."""
+    scans: int = field(default=1, compare=False)
+    """Of such a JPEG, at most: each passes over the whole picture."""
     kind: str = field(init=False)
     """Photos of one kind cost alike: the format, or `progressive JPEG`."""
 
@@ -32,6 +34,6 @@ def read_header(data: bytes) -> Header | None:
     form = format_of(data)
     try:
         size = form and form.size(data)
-    except (error, IndexError):  # too short
+    except (error, IndexError, ValueError):  # too short, or no numbers
         return None
     return Header(form.name, *size) if form and size and size[0] and size[1] else None

@@ -42,7 +42,9 @@ class Labels:
     @classmethod
     def imagenet(cls) -> "Labels":
         """The 1000 classes of ILSVRC-2012 in sorted-synset order, as torchvision has them."""
-        return cls.from_tsv(resources.files("alexnet").joinpath("imagenet_1000.tsv").read_text())
+        return cls.from_tsv(
+            resources.files("alexnet").joinpath("imagenet_1000.tsv").read_text(encoding="utf-8")
+        )
 
     @classmethod
     def from_tsv(cls, text: str) -> "Labels":

@@ -1,23 +1,40 @@
 """What a bundle says about itself: `manifest.json`, read strictly.
 
 Every key is required and unknown keys are refused, so that a typing error or a newer writer is
-one clear sentence at start and never a default that nobody chose.
+one clear sentence at start and never a default that was not chosen. Only a key that came later may
+be missing: it then has the meaning that everything had before.
 """
 
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
+from reprlib import Repr
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from alexnet.spec import Preprocess
+from alexnet.spec import LATER, Preprocess
 
 FORMAT = 1
+MAX_MANIFEST_BYTES, MAX_FILES = 1 << 20, 64
+_SHOWN = Repr()  # of a value in a message, whatever its size and depth
+_SHOWN.maxstring = _SHOWN.maxother = 80
 
 
 class BundleError(ValueError):
     """The bundle cannot be served; the message says why, in one sentence."""
+
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""It ends up in URLs, metric labels and file names."""
+
+
+def plain_name(name: str) -> str:
+    """It can be a file's on any system, and leads nowhere else; else BundleError."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,99}", name):
+        raise BundleError(f"{_SHOWN.repr(name)} is no name for a file in a bundle")
+    return name
 
 
 @dataclass(frozen=True)
@@ -26,15 +43,14 @@ class ModelName:
     version: str
     classes: int
     known_classes: int
-    """Classes that the network has seen photos of."""
+    """Classes of which the network has seen labelled photos."""
     description: str
     """One sentence for people: what this model knows, and what it does not."""
 
     def __post_init__(self) -> None:
-        # Both end up in URLs, metric labels and file names.
         for value in (self.name, self.version):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-                raise BundleError(f"{value!r} is no model name or version")
+            if not MODEL_NAME.fullmatch(value):
+                raise BundleError(f"{_SHOWN.repr(value)} is no model name or version")
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,14 @@ class File:
     file: str
     sha256: str
 
+    def __post_init__(self) -> None:
+        plain_name(self.file)
+
+
+def accuracy_in_words(top1: float, top5: float, classes: int) -> str:
+    """Five guesses among five `classes` or fewer are always right: then there is no top-5."""
+    return f"top-1 {top1:.1%}" + (f", top-5 {top5:.1%}" if classes > 5 else "")
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -59,6 +83,9 @@ class Accuracy:
     top5: float
     photos: int
     data: str
+
+    def in_words(self, classes: int) -> str:
+        return accuracy_in_words(self.top1, self.top5, classes)
 
 
 @dataclass(frozen=True)
@@ -75,6 +102,9 @@ class Artifact:
     """Fraction of the parity photos on which its first class is the trained network's."""
     accuracy: Accuracy | None
 
+    def __post_init__(self) -> None:
+        plain_name(self.file)
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -84,6 +114,28 @@ class Provenance:
     train_photos: int
     train_minutes: float
     created: str
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What the network learned from the answers of another, beside its labelled photos."""
+
+    teacher: str
+    photos: int
+    """Photos without a label, of which it was told the teacher's answer."""
+    classes: int
+    """Classes that it knows from these answers only, not counted in `known_classes`."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The temperature in the last layer, and what it made of the expected calibration error."""
+
+    temperature: float
+    error_before: float
+    error: float
+    photos: int
+    """On so many it was fitted and measured."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +151,15 @@ class Manifest:
     card: File
     """The model card, in Markdown, for people."""
     provenance: Provenance
+    taught: Taught | None = field(default=None, metadata=LATER)
+    """Absent without a teacher, so that readers from before it was added can read the bundle."""
+    calibration: Calibration | None = field(default=None, metadata=LATER)
+    """Absent if the probabilities are not calibrated."""
+
+    @property
+    def learnt_classes(self) -> int:
+        """Classes that the network knows, from labelled photos or from a teacher."""
+        return self.model.known_classes + (self.taught.classes if self.taught else 0)
 
     @property
     def entries(self) -> list[File | Artifact]:
@@ -113,25 +174,36 @@ class Manifest:
         return finer or artifacts.get("int8")
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+        data = {**asdict(self), "preprocess": self.preprocess.settings()}
+        for name in ("taught", "calibration"):
+            if data[name] is None:
+                del data[name]
+        return json.dumps(data, indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Manifest":
+    def from_json(cls, text: str | bytes) -> "Manifest":
         """Raises BundleError that names the key at fault."""
+        if len(text) > MAX_MANIFEST_BYTES:
+            raise BundleError(f"manifest.json has more than {MAX_MANIFEST_BYTES:,} bytes")
         try:
-            data = json.loads(text)
+            data = json.loads(text if isinstance(text, str) else text.decode())
         except ValueError as error:
             raise BundleError(f"manifest.json is not JSON: {error}") from None
+        except RecursionError:
+            raise BundleError("manifest.json is not ours: it is too deeply nested") from None
         if not isinstance(data, dict) or not isinstance(data.get("format"), int):
             raise BundleError("manifest.json has no format number")
         if data["format"] != FORMAT:
+            its = _SHOWN.repr(data["format"])
             raise BundleError(
-                f"the bundle has format {data['format']}, this server reads format {FORMAT}: "
+                f"the bundle has format {its}, this server reads format {FORMAT}: "
                 "export the model again, or update the server"
             )
         manifest: Manifest = _read(cls, data, "manifest")
         if not manifest.artifacts:
             raise BundleError("the bundle has no artifacts")
+        if len(manifest.entries) >= MAX_FILES:
+            raise BundleError(f"manifest.json names more than {MAX_FILES} files")
         return manifest
 
 
@@ -154,28 +226,32 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return float(value) if kind is float else value
     elif origin is not None and value in arguments:  # a Literal
         return value
-    raise BundleError(f"manifest.json: {where} cannot be {value!r}")
+    raise BundleError(f"manifest.json: {where} cannot be {_SHOWN.repr(value)}")
 
 
 def _fits(kind: type, value: Any) -> bool:
     if hasattr(kind, "__dataclass_fields__"):
         return isinstance(value, dict)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        with suppress(OverflowError):  # of a whole number that no float can hold
+            return isinstance(value, int | float) and type(value) is not bool and isfinite(value)
+        return False
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
 def _read_object(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise BundleError(f"manifest.json: {where} cannot be {value!r}")
+        raise BundleError(f"manifest.json: {where} cannot be {_SHOWN.repr(value)}")
     names = {f.name for f in fields(kind)}
-    if missing := sorted(names - value.keys()):
+    later = {f.name for f in fields(kind) if f.metadata == LATER}
+    if missing := sorted(names - later - value.keys()):
         raise BundleError(f"manifest.json: {where} lacks {', '.join(missing)}")
     if unknown := sorted(value.keys() - names):
-        raise BundleError(f"manifest.json: {where} has unknown keys: {', '.join(unknown)}")
+        raise BundleError(f"manifest.json: {where} has unknown keys: {', '.join(unknown)[:200]}")
     hints = get_type_hints(kind)
     try:
-        return kind(**{name: _read(hints[name], value[name], f"{where}.{name}") for name in names})
+        given = names & value.keys()
+        return kind(**{name: _read(hints[name], value[name], f"{where}.{name}") for name in given})
     except BundleError:
         raise
     except ValueError as error:

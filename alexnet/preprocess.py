@@ -1,4 +1,4 @@
-"""Image bytes -> one uint8 crop. The only resize in the project.
+"""Image bytes -> one uint8 crop.
 
 Training's evaluation, export's calibration and golden batch, and the server all call
 `preprocess`; what a model was measured with is what it is served with.
@@ -6,21 +6,40 @@ Training's evaluation, export's calibration and golden batch, and the server all
 
 import io
 from dataclasses import dataclass
+from struct import error
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet.formats import FORMATS, Format, format_of
+from alexnet import webp
+from alexnet.colour import NONE, Colours, colours_of
+from alexnet.decoders import missing
+from alexnet.formats import FORMATS, Format, Plain, format_of
+from alexnet.formats import webp as webp_format
+from alexnet.formats.jpeg import EOI
+from alexnet.geometry import MIRRORED, TRANSPOSED, UPSIDE_DOWN, Box, crop_box
 from alexnet.header import Header, read_header
+from alexnet.modes import opaque
+from alexnet.resampling import resample
+from alexnet.shown import LARGE, shown
+from alexnet.source import OutOfTime, Over, Source, never
 from alexnet.spec import Preprocess
+from alexnet.strangers import name_of
 
-UNSUPPORTED = f"the bytes are not an image in a known format ({', '.join(FORMATS)})"
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 64_000_000
+"""Decoded: cameras of 50 megapixels write 50.3 million. A JPEG that is decoded at a fraction may
+declare DECLARED times as many, which is what reading its code may cost."""
+DECLARED = 4
+MAX_SIDE = 65_535
+"""What JPEG allows. A row costs memory, too, however thin it is."""
 TILE_QUALITY = 75  # with 4:2:0, as in every file of Tiny ImageNet, by its quantisation tables
 
-_EXIF_ORIENTATION = 0x0112
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_LEAST_BLOCK, _MOST_BLOCK, _BLOCKS = 1 << 10, 1 << 16, 64  # bytes that are decoded at a time
+_ROW_BYTES = 64  # of each row, beside its pixels: pointers, padding
+_NOISE = bytes(range(0x31, 0xF1, 7)) * 8
+# Sizes are checked here, on the header, before Pillow sees a file.
+Image.MAX_IMAGE_PIXELS = None
 
 
 class InvalidImage(ValueError):
@@ -48,93 +67,195 @@ class Photo:
     mode: str
     orientation: int
     """EXIF orientation, 1 to 8; already applied to the crop."""
+    icc: str = ""
+    """`sRGB`, `Display P3 → sRGB`: already applied to the crop; empty where the photo does not say
+    what its colours are, which is sRGB."""
+    frames: int = 1
+    """2 where there are more; the crop is of the first."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the file, and did not cost the photo."""
 
 
 def preprocess(
-    data: bytes, spec: Preprocess, max_pixels: int = MAX_PIXELS, header: Header | None = None
+    data: bytes,
+    spec: Preprocess,
+    max_pixels: int = MAX_PIXELS,
+    header: Header | None = None,
+    over: Over = never,
 ) -> Photo:
     """Decodes a photo and cuts the crop out of it; its header is read here unless it is given.
 
     Raises UnsupportedFormat, ImageTooLarge or InvalidImage. Sizes are checked on the header,
-    before any pixel is decoded.
+    before any pixel is decoded. `over` is asked again and again; OutOfTime once it says yes.
     """
     if not data:
         raise InvalidImage("the image is empty (0 bytes)")
-    image, form = _open(data, header, max_pixels)
-    width, height = image.size
-    mode = image.mode
+    form, header = _known(data, header)
+    if what_to_do := missing(form.name):
+        raise UnsupportedFormat(what_to_do)
+    check_pixels(header, spec, max_pixels)
     try:
-        crop = _central_crop(image, form, spec)
-    except Exception as error:
+        plain = form.plain(data)
+    except (error, IndexError):  # struct's
+        raise InvalidImage(f"the {form.name} cannot be read: it ends too early") from None
+    except ValueError as reason:
+        raise InvalidImage(str(reason)) from None
+    try:
+        image, warnings = _begun(plain, form, header, spec, over), plain.warnings
+        mode, colours = image.mode, colours_of(image, plain.codes)
+        warnings = (*warnings, colours.warning) if colours.warning else warnings
+        try:
+            crop = _central_crop(image, header, form, plain, spec, colours, over)
+        except OSError:
+            whole = _without_end(plain, header, form, spec, over) if form.name == "JPEG" else None
+            if not whole:
+                raise
+            crop = _central_crop(whole, header, form, plain, spec, colours, over)
+            warnings = (*warnings, "the JPEG lacks its end marker")
+    except OutOfTime:
+        raise
+    except Exception as reason:
         # Pillow's decoders raise OSError, SyntaxError, struct.error, EOFError, ...: whichever it
-        # is, these bytes are not a whole picture.
-        raise InvalidImage(f"the {image.format} cannot be decoded: {error}") from error
-    orientation = _orientation(image)  # after the pixels: for a PNG, reading EXIF decodes them
-    return Photo(_upright(crop, orientation), form.name, width, height, mode, orientation)
+        # is, these bytes are not a whole picture. Its own words are of no use to a caller.
+        raise InvalidImage(
+            f"the {form.name} cannot be decoded: it is damaged or not whole; send it again, "
+            "or open it in a viewer and save it anew"
+        ) from reason
+    crop = _upright(crop, plain.orientation)
+    return Photo(
+        crop, form.name, header.width, header.height, mode, plain.orientation, colours.name,
+        plain.frames, warnings,
+    )  # fmt: skip
 
 
 def decoded_bytes(header: Header, spec: Preprocess) -> int:
     """The most memory that `preprocess` holds at once for the pixels of such a photo."""
     form, pixels = FORMATS[header.format], header.width * header.height
+    if form.name == "WEBP" and _webp_fraction(header, spec) > 1:
+        return webp.BYTES_PER_PIXEL * pixels
     reduction = _reduction(form, header.width, header.height, spec)
-    coefficients = form.kept_bytes * pixels if header.progressive else 0
-    return form.bytes_per_pixel * pixels // reduction**2 + coefficients
+    # A codec works on whole blocks of 16 x 16, which counts for thin pictures.
+    blocks = -(-header.width // 16) * -(-header.height // 16) * 256
+    coefficients = form.kept_bytes * blocks if header.progressive else 0
+    rows = _ROW_BYTES * header.height // reduction
+    return form.bytes_per_pixel * pixels // reduction**2 + coefficients + rows
 
 
-def _open(data: bytes, header: Header | None, max_pixels: int) -> tuple[Image.Image, Format]:
+def _known(data: bytes, header: Header | None) -> tuple[Format, Header]:
     # First ours: Pillow would step over tiny segments or padding for seconds, and hold the GIL.
     header = header or read_header(data)
     if header is None:
-        if format_of(data):
-            raise InvalidImage("the image has no size where its header should have one")
-        raise UnsupportedFormat(UNSUPPORTED)
-    try:
-        image = Image.open(io.BytesIO(data), formats=(header.format,))
-    except Image.UnidentifiedImageError:
-        raise UnsupportedFormat(UNSUPPORTED) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageTooLarge(f"the image has more than {max_pixels:,} pixels") from None
-    except Exception as error:
-        raise InvalidImage(f"the image header cannot be read: {error}") from error
-    check_pixels(*image.size, max_pixels)
-    return image, FORMATS[header.format]
+        if form := format_of(data):
+            raise InvalidImage(
+                f"the {form.name} has no size where its header should have one; "
+                "send all of it, or save it anew"
+            )
+        name, known = name_of(data), ", ".join(FORMATS)
+        other = f" {name}," if name else ""
+        raise UnsupportedFormat(f"the bytes are{other} not an image in a known format ({known})")
+    return FORMATS[header.format], header
 
 
-def check_pixels(width: int, height: int, most: int) -> None:
-    """Raises ImageTooLarge."""
-    if width * height > most:
+def _open(data: bytes, form: Format, over: Over = never) -> Image.Image:
+    image = Image.open(Source(data, over), formats=(form.name,))
+    if image.width * image.height >= LARGE:
+        # A block of 64 KB may hold all of a picture: smaller ones end it sooner.
+        image.decodermaxblock = max(_LEAST_BLOCK, min(_MOST_BLOCK, len(data) // _BLOCKS))
+    return image
+
+
+def _begun(plain: Plain, form: Format, header: Header, spec: Preprocess, over: Over) -> Image.Image:
+    """Opened; of a WebP, decoded."""
+    if form.name != "WEBP" or not webp.usable:
+        return _open(plain.data, form, over)
+    image = webp.decoded(
+        plain.data, header.width * header.height, _webp_fraction(header, spec), over
+    )
+    if profile := webp_format.profile(plain.data):
+        image.info["icc_profile"] = profile
+    return image
+
+
+def _webp_fraction(header: Header, spec: Preprocess) -> int:
+    """1; or 2, 4 or 8, for a large photo."""
+    large = webp.usable and header.width * header.height >= LARGE
+    return _fraction(header.width, header.height, spec) if large else 1
+
+
+def check_pixels(header: Header, spec: Preprocess, most: int) -> None:
+    """Raises ImageTooLarge. `most` is of pixels that are decoded."""
+    width, height = header.width, header.height
+    if max(width, height) > MAX_SIDE:
         raise ImageTooLarge(
-            f"the image is {width} x {height} = {width * height:,} pixels; "
-            f"at most {most:,} are accepted"
+            f"the image is {width} x {height} pixels; at most {MAX_SIDE:,} a side are accepted"
+        )
+    pixels, reduction = width * height, 1
+    if not header.progressive:
+        reduction = _reduction(FORMATS[header.format], width, height, spec)
+    allowed = most * min(reduction**2, DECLARED)
+    if pixels > allowed:
+        raise ImageTooLarge(
+            f"the image is {width} x {height} = {pixels:,} pixels; at most {allowed:,} are accepted"
         )
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:  # a broken EXIF block must not cost the photo
-        return 1
-    return value if value in range(1, 9) else 1
+def _without_end(
+    plain: Plain, header: Header, form: Format, spec: Preprocess, over: Over
+) -> Image.Image | None:
+    """The picture of a JPEG that lacks its end marker and nothing else.
+
+    libjpeg fills up what is missing, silently. So other bits are put behind the last one: only a
+    picture that is whole does not change.
+    """
+    found = []
+    for tail in (b"", _NOISE):
+        image = _open(plain.data + tail + EOI, form, over)
+        _draft(image, header, form, spec)
+        image.load()
+        found.append(image)
+    return found[0] if found[0].tobytes() == found[1].tobytes() else None
 
 
-def _central_crop(image: Image.Image, form: Format, spec: Preprocess) -> NDArray[np.uint8]:
-    """Resize and crop in one resampling: only the pixels under the crop are read."""
-    width, height = image.size
+def _draft(image: Image.Image, header: Header, form: Format, spec: Preprocess) -> None:
+    width, height = header.width, header.height
     reduction = _reduction(form, width, height, spec)
     if reduction > 1:
         image.draft("RGB", (width // reduction, height // reduction))
-    picture = _eight_bit(image)
+
+
+def _central_crop(
+    image: Image.Image,
+    header: Header,
+    form: Format,
+    plain: Plain,
+    spec: Preprocess,
+    colours: Colours,
+    over: Over,
+) -> NDArray[np.uint8]:
+    """Resize and crop in one resampling: only the pixels under the crop are read."""
+    width, height = header.width, header.height
+    _draft(image, header, form, spec)
+    low = _low_bytes(plain, form) if len(plain.clear or ()) > 1 else image
+    picture = shown(image, low, plain, colours, _fraction(*image.size, spec), over)
+    late = NONE if colours.early else colours
     if spec.tile and min(picture.size) > spec.tile:
-        picture = _tile(picture, spec.tile)
-    side = min(picture.size) * spec.crop / spec.resize
-    size, filtering = (spec.crop, spec.crop), _RESAMPLING[spec.interpolation]
-    return np.asarray(_opaque(picture.resize(size, filtering, box=_central(picture, side))))
+        picture, late = _tile(picture, spec.tile, late), NONE
+        width, height = picture.size
+    if spec.geometry == "centre":
+        box = _central(picture, min(picture.size) * spec.crop / spec.resize)
+    else:
+        left, top, right, bottom = crop_box(width, height, spec, plain.orientation)
+        across, down = picture.size
+        box = left * across, top * down, right * across, bottom * down
+    return np.asarray(opaque(late.of(resample(picture, spec.crop, box, spec.interpolation))))
 
 
 def _reduction(form: Format, width: int, height: int, spec: Preprocess) -> int:
-    """1; or 2, 4 or 8, if the photo is decoded at that fraction."""
-    if not form.fractions:
-        return 1
+    """1; or 2, 4 or 8, if the photo is decoded at that fraction, for that fraction of its cost."""
+    return _fraction(width, height, spec) if form.fractions else 1
+
+
+def _fraction(width: int, height: int, spec: Preprocess) -> int:
     # The antialiasing filters still do the last halving; four times the side of a tile: twice gave
     # other answers than a full decode for 2 of 60 photos (docs/records/starter_2cpu_2026-11-21.md).
     least = 4 * spec.tile if spec.tile else 2 * spec.resize
@@ -142,43 +263,34 @@ def _reduction(form: Format, width: int, height: int, spec: Preprocess) -> int:
     return 8 if times >= 8 else 4 if times >= 4 else 2 if times >= 2 else 1
 
 
-def _tile(picture: Image.Image, side: int) -> Image.Image:
+def _tile(picture: Image.Image, side: int, colours: Colours) -> Image.Image:
     """The central square as one of the tiles that the network was trained on."""
     square = _central(picture, min(picture.size))
-    reduced = _opaque(picture.resize((side, side), Image.Resampling.BICUBIC, box=square))
+    reduced = opaque(colours.of(resample(picture, side, square, "bicubic")))
     buffer = io.BytesIO()
     reduced.save(buffer, "JPEG", quality=TILE_QUALITY)
     return Image.open(buffer, formats=("JPEG",))
 
 
-def _central(picture: Image.Image, side: float) -> tuple[float, float, float, float]:
+def _central(picture: Image.Image, side: float) -> Box:
     width, height = picture.size
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
 
 
-def _opaque(picture: Image.Image) -> Image.Image:
-    """RGB; transparent pixels show what a viewer shows: a white page."""
-    if picture.mode == "RGBA":
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """An image that can be resampled without artefacts: no palette, no 16-bit samples."""
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit greyscale PNG
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        return image.convert("RGBA")
-    return image if image.mode in ("RGB", "L") else image.convert("RGB")
+def _low_bytes(plain: Plain, form: Format) -> Image.Image:
+    """The same file read with the other order of bytes."""
+    image = _open(plain.data, form)
+    image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]  # type: ignore[attr-defined]
+    return image
 
 
 def _upright(crop: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Undoes the camera's rotation (EXIF 2.3, tag 0x0112); the central square commutes with it."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in TRANSPOSED:
         crop = crop.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
+    if orientation in MIRRORED:
         crop = crop[:, ::-1]
-    if orientation in (3, 4, 7, 8):
+    if orientation in UPSIDE_DOWN:
         crop = crop[::-1]
     return np.ascontiguousarray(crop)

@@ -1,7 +1,7 @@
 """The numbers that every package must agree on, each written once."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
 
 INPUT_NAME = "images"
 OUTPUT_NAME = "logits"
@@ -12,7 +12,14 @@ OUTPUT_NAME = "logits"
 PIXEL_ZERO = 128
 PIXEL_SCALE = 64
 
+MOST_SIDE = 8192
+"""In px, of what a photo is resized to: a bundle may not ask for any amount of memory."""
+
 Interpolation = Literal["bilinear", "bicubic"]
+Geometry = Literal["centre", "torchvision", "warp"]
+
+LATER = {"later": True}
+"""Metadata of a field that bundles written before it lack, and that is left out at its default."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +36,39 @@ class Preprocess:
     """Side in px of the small JPEG that a larger photo is made first, where the network was trained
     on such tiles: it takes finer detail for something else, and has learnt their artefacts too
     (docs/adr/0009-photos-become-tiles.md)."""
+    geometry: Geometry = field(default="centre", metadata=LATER)
+    """`centre` is exact; `torchvision` rounds the longer side and the corner of the crop to whole
+    pixels of the scaled photo; `warp` makes the photo a square of `resize` px whatever its shape,
+    as Caffe's tools do (alexnet/geometry.py)."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.crop <= self.resize:
-            raise ValueError(f"crop {self.crop} must lie between 1 and resize {self.resize}")
+        if not 1 <= self.crop <= self.resize <= MOST_SIDE:
+            raise ValueError(
+                f"crop {self.crop} must lie between 1 and resize {self.resize}, which is at most "
+                f"{MOST_SIDE:,} px"
+            )
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ValueError(f"unknown interpolation {self.interpolation!r}")
-        if self.tile is not None and self.tile < 1:
-            raise ValueError(f"tile {self.tile} must be at least 1 px")
+        if self.tile is not None and not 1 <= self.tile <= MOST_SIDE:
+            raise ValueError(f"tile {self.tile} must lie between 1 and {MOST_SIDE:,} px")
+        if self.geometry not in get_args(Geometry):
+            raise ValueError(f"unknown geometry {self.geometry!r}")
 
     def at(self, crop: int) -> "Preprocess":
         """The same view of a photo, drawn at another resolution."""
         return replace(self, resize=round(self.resize * crop / self.crop), crop=crop)
+
+    def settings(self) -> dict[str, Any]:
+        """The fields by name. The usual geometry is left out: manifests stay readable for older
+        servers, and packed photos keep their place in the cache."""
+        values = asdict(self)
+        if self.geometry == "centre":
+            del values["geometry"]
+        return values
+
+
+PRECISIONS = ("int8", "fp32", "fp16", "bf16", "fp8")
+"""Of the arithmetic: what a server can be asked for."""
 
 
 def batch_sizes(largest: int) -> list[int]:

@@ -20,13 +20,13 @@ from statistics import median
 from typing import Any
 
 from alexnet.bundle import Bundle
+from alexnet_client.load.arrivals import punctual_loop
+from alexnet_client.load.point import Load, Point
+from alexnet_client.photos import photos_in
 from benchmarks.bare import measure_alone
 from benchmarks.server import STARTER, Server, describe_run, run_server
 from benchmarks.serving import FULL_LOAD, MAX_STEAL, TIMEOUT_S, measure, swap_versions
 from benchmarks.steal import Steal
-from clients.load.arrivals import punctual_loop
-from clients.load.point import Load, Point
-from clients.photos import photos_in
 
 Figures = dict[str, float]
 Experiment = Callable[[Server, int], Awaitable[Figures]]

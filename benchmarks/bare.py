@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from clients.load.point import percentiles
+from alexnet_client.load.point import percentiles
 
 WARM_UP = 20
 
@@ -37,7 +37,7 @@ def measure_alone(address: str, photos: Sequence[bytes], seconds: float) -> dict
 
 
 def _ask(connection: socket.socket, photo: bytes) -> tuple[float, dict[str, float]]:
-    head = f"POST /v1/classify HTTP/1.1\r\nhost: a\r\ncontent-length: {len(photo)}\r\n\r\n"
+    head = f"POST /v1/classify HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(photo)}\r\n\r\n"
     request = head.encode() + photo
     start = time.perf_counter()
     connection.sendall(request)

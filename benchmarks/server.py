@@ -55,7 +55,7 @@ async def run_server(
 
 
 def describe_run(command: str, folder: Path = Path()) -> dict[str, Any]:
-    import onnxruntime
+    from alexnet.onnx_runtime import onnxruntime
 
     model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     git = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]

@@ -24,15 +24,15 @@ import aiohttp
 import grpc
 
 from alexnet.bundle import Bundle
+from alexnet_client.load.arrivals import punctual_loop
+from alexnet_client.load.grpc import grpc_sender
+from alexnet_client.load.point import Load, Point, percentiles
+from alexnet_client.load.rest import rest_sender
+from alexnet_client.load.run import run_point
+from alexnet_client.photos import photos_in
 from benchmarks.bare import measure_alone
 from benchmarks.server import STARTER, Server, describe_run, run_server
 from benchmarks.steal import Steal
-from clients.load.arrivals import punctual_loop
-from clients.load.grpc import grpc_sender
-from clients.load.point import Load, Point, percentiles
-from clients.load.rest import rest_sender
-from clients.load.run import run_point
-from clients.photos import photos_in
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 
@@ -213,6 +213,19 @@ async def run_streams(photos: Sequence[bytes], seconds: float, at_once: int) -> 
                 print(f"  {name}: {rates[name][-1]:.0f}/s", flush=True)
     ratios = [s / u for s, u in zip(rates["stream"], rates["unary"], strict=True)]
     return {"at_once": at_once, **rates, "stream_by_unary": sorted(ratios)[1]}
+
+
+async def stream_rate(
+    address: str, photos: Sequence[bytes], streams: int, window: int, seconds: float
+) -> float:
+    """Photos a second over so many streams on one connection, `window` in flight on each."""
+    requests = [pb.ClassifyRequest(image=photo, timeout_ms=5000) for photo in photos]
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = pb_grpc.ClassifierStub(channel)
+        rates = await asyncio.gather(
+            *(_stream(stub, requests, window, seconds) for _ in range(streams))
+        )
+    return sum(rates)
 
 
 async def _unary(stub: Any, requests: Sequence[Any], at_once: int, seconds: float) -> float:

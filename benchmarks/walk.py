@@ -20,10 +20,10 @@ from typing import Any
 import aiohttp
 import grpc
 
-from clients.photos import photos_in
+from alexnet_client.photos import photos_in
 from protos import classifier_pb2, classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from server.app import serving
-from server.config import load
+from server.options import load
 
 ROOT = Path(__file__).parents[1]
 OURS = tuple(str(ROOT / package) for package in ("alexnet/", "server/"))

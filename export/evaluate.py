@@ -3,63 +3,37 @@
 import argparse
 import logging
 import sys
-import zipfile
-import zlib
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
-
-from alexnet.labels import Labels
-from alexnet.preprocess import InvalidImage
-from export.report import Report, SubjectScore
-from export.subjects import BATCH, VIEWS, Subject, open_subject
-from training.evaluate import Outputs, average, score, score_classes
-from training.photos import PhotoFile, photo_files
-
-log = logging.getLogger(__name__)
-_Read = NDArray[Any] | str  # the result of Subject.read, or why the photo could not be read
-
-AHEAD = 3 * BATCH  # photos decoded in advance, at most; squares for ten views take 38 MB
+from alexnet import __version__, ten_views
+from alexnet.extras import needing
+from export.options import add_weight_options
 
 EXPLANATION = """\
 A subject is a file of weights, a bundle (a folder or .tar.xz, with :int8 or :fp32 behind it to
-choose) or the URL of a running server. Several are also scored together: the mean of their
-probabilities, as of the paper's five CNNs.
+choose), a teacher (an .onnx with its .json, as for alexnet-label) or the URL of a running server.
+Several are also scored together: the mean of their probabilities, as of the paper's five CNNs;
+and the report says on how many photos each has the first one's first class.
 
-The class of a photo is the name of its folder, in a directory or inside a zip; in a flat folder
+The class of a photo is the name of its top folder, in a directory or in a zip; in a flat folder
 it is what precedes the first _ in the file's name, as in n02085620_Chihuahua.jpg. A photo that
 cannot be read counts as failed, not as wrong.
 
 examples:
   alexnet-evaluate models/starter.tar.xz --photos val.zip
   alexnet-evaluate runs/*/model.safetensors --photos val/ --views 10
+  alexnet-evaluate lite0.onnx models/mine --photos val.zip --output report
   alexnet-evaluate mine:int8 mine:fp32 http://localhost:8000 --photos val/ --json
 """
 
 
-@dataclass(frozen=True)
-class Answers:
-    """The results of one subject."""
-
-    good: NDArray[np.bool_]
-    """(photos,): whether each could be read."""
-    probabilities: Outputs
-    """(good photos, classes)"""
-    failures: list[str]
-
-
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = _arguments()
+    with needing("export", "alexnet-evaluate"):
+        from export.evaluation import evaluate
     try:
-        _evaluate(_arguments())
+        evaluate(arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"alexnet-evaluate: {error}")
 
@@ -71,10 +45,11 @@ def _arguments() -> argparse.Namespace:
         epilog=EXPLANATION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("subjects", nargs="+", metavar="SUBJECT")
     parser.add_argument("--photos", nargs="+", type=Path, required=True, metavar="DIR_OR_ZIP")
     parser.add_argument(
-        "--views", type=int, choices=VIEWS, default=1,
+        "--views", type=int, choices=(1, ten_views.VIEWS), default=1,
         help="1: the central crop, as served; 10: the paper's corners and centre, each with its "
         "mirror image (default: 1)",
     )  # fmt: skip
@@ -86,157 +61,19 @@ def _arguments() -> argparse.Namespace:
         "--known-only", action="store_true",
         help="leave out photos of classes that the subjects do not have",
     )  # fmt: skip
-    parser.add_argument(
-        "--tile", type=int, metavar="PX",
-        help="for weights: photos become JPEG tiles of this side first, as for alexnet-export",
-    )  # fmt: skip
-    parser.add_argument(
-        "--class-order", type=Path, metavar="FILE",
-        help="for weights without a class order: one synset a line",
-    )  # fmt: skip
     parser.add_argument("--worst", type=int, default=10, metavar="N", help="classes shown")
     parser.add_argument("--json", action="store_true", help="the report on stdout, all classes")
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="write report.json and classes.tsv there"
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="write report.json, classes.tsv and pairs.png (which class is taken for which) there",
     )
+    add_weight_options(parser.add_argument_group("for weights, as of alexnet-export"))
     arguments = parser.parse_args()
     if arguments.worst < 0:
         parser.error(f"--worst {arguments.worst} is no number of classes")
     return arguments
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    files = photo_files(arguments.photos)
-    chosen = _filter_classes(files, arguments.classes)
-    with ExitStack() as stack:
-        subjects = [
-            stack.enter_context(closing(_open(name, arguments))) for name in arguments.subjects
-        ]
-        labels = _same_labels(subjects)
-        known = _filter_known(chosen, labels, arguments.known_only)
-        answers = [_evaluate_subject(subject, known) for subject in subjects]
-    for failure in dict.fromkeys(f for a in answers for f in a.failures):
-        log.warning("skipped %s", failure)
-    targets = np.array([labels.index[f.group] for f in known], np.int64)
-    scores = [_score(s.name, s.model, a, targets) for s, a in zip(subjects, answers, strict=True)]
-    if len(scores) > 1:
-        scores.append(_score("ensemble", f"mean of {len(scores)}", _ensemble(answers), targets))
-    report = Report(
-        photos=arguments.photos,
-        views=arguments.views,
-        classes=arguments.classes,
-        left_out=len(files) - len(chosen),
-        unknown=len(chosen) - len(known),
-        labels=labels,
-        scores=scores,
-    )
-    if arguments.output:
-        report.write(arguments.output)
-    print(report.to_json() if arguments.json else report.to_text(arguments.worst))
-
-
-def _open(name: str, arguments: argparse.Namespace) -> Subject:
-    return open_subject(
-        name, arguments.views, tile=arguments.tile, class_order=arguments.class_order
-    )
-
-
-def _filter_classes(files: list[PhotoFile], source: Path | None) -> list[PhotoFile]:
-    """`source`: photos, or a text file with a class at the start of each line."""
-    if source is None:
-        return files
-    if source.is_dir() or zipfile.is_zipfile(source):
-        classes = {file.group for file in photo_files([source])}
-    else:
-        classes = {line.split()[0] for line in source.read_text().splitlines() if line.strip()}
-    chosen = [file for file in files if file.group in classes]
-    if not chosen:
-        raise ValueError(f"none of the photos is of a class in {source}")
-    return chosen
-
-
-def _same_labels(subjects: list[Subject]) -> Labels:
-    first = subjects[0]
-    for other in subjects[1:]:
-        if list(other.labels.index) != list(first.labels.index):
-            raise ValueError(
-                f"{first.name} and {other.name} do not have the same classes in the same order, "
-                "so nothing can be averaged: evaluate them one at a time"
-            )
-    return first.labels
-
-
-def _filter_known(files: list[PhotoFile], labels: Labels, known_only: bool) -> list[PhotoFile]:
-    known = [file for file in files if file.group in labels.index]
-    unknown = {file.group for file in files} - labels.index.keys()
-    if unknown and not known_only:
-        raise ValueError(
-            f"{len(files) - len(known)} photos are of {len(unknown)} classes that the model does "
-            f"not have, such as {min(unknown)!r}: --known-only leaves them out"
-        )
-    if not known:
-        raise ValueError("none of the photos is of a class that the model has")
-    return known
-
-
-def _evaluate_subject(subject: Subject, files: list[PhotoFile]) -> Answers:
-    """Photos are read in threads, only a few batches in advance."""
-
-    def read(file: PhotoFile) -> _Read:
-        try:
-            return subject.read(file.read())
-        except (InvalidImage, OSError, zipfile.BadZipFile, zlib.error) as error:
-            return f"{file.name}: {error}"
-
-    good = np.zeros(len(files), bool)
-    batch: list[NDArray[Any]] = []
-    outputs: list[Outputs] = []
-    failures: list[str] = []
-    pool = ThreadPoolExecutor()
-    try:
-        photos = _in_order(pool.submit(read, file) for file in files)
-        bar = tqdm(photos, subject.name, len(files), unit=" photos", leave=False, disable=None)
-        for i, photo in enumerate(bar):
-            if isinstance(photo, str):
-                failures.append(photo)
-                continue
-            good[i] = True
-            batch.append(photo)
-            if len(batch) == BATCH:
-                outputs.append(subject.predict(np.stack(batch)))
-                batch.clear()
-        if batch:
-            outputs.append(subject.predict(np.stack(batch)))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    if not outputs:
-        raise ValueError(f"none of the {len(files)} photos could be read; {failures[0]}")
-    return Answers(good, np.concatenate(outputs), failures)
-
-
-def _in_order(reading: Iterable[Future[_Read]]) -> Iterator[_Read]:
-    waiting: deque[Future[_Read]] = deque()
-    for future in reading:
-        waiting.append(future)
-        if len(waiting) == AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _ensemble(answers: list[Answers]) -> Answers:
-    """The mean of all subjects, on the photos that each of them could read."""
-    good = np.logical_and.reduce([a.good for a in answers])
-    if not good.any():
-        raise ValueError("there is no photo that every subject could read")
-    return Answers(good, average([a.probabilities[good[a.good]] for a in answers]), [])
-
-
-def _score(subject: str, model: str, answers: Answers, targets: NDArray[np.int64]) -> SubjectScore:
-    good, outputs = answers.good, answers.probabilities
-    own = targets[good]
-    failed = int(np.sum(~good))
-    return SubjectScore(subject, model, failed, score(outputs, own), score_classes(outputs, own))
 
 
 if __name__ == "__main__":

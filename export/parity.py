@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from alexnet.onnx_runtime import onnxruntime
 from alexnet.postprocess import softmax
 from alexnet.spec import INPUT_NAME, ORT_EXACT_INT8, OUTPUT_NAME
 from training.evaluate import Predict
@@ -45,9 +45,13 @@ def compare(precision: str, reference: NDArray[np.float32], logits: NDArray[np.f
     most, least = LIMITS[precision]
     # One photo may always differ: of fewer than 34 photos, 97 % would allow none.
     if difference > most or agreement < min(least, 1 - 1 / len(logits)):
+        advice = (
+            ". More or more typical calibration photos usually mend this; --precision fp32 does "
+            "without it"
+        )
         raise ParityError(
-            f"{precision} is refused: {parity}; allowed are {least:.1%} and {most}. "
-            "More or more typical calibration photos usually mend this"
+            f"{precision} is refused: {parity}; allowed are {least:.1%} and {most}"
+            + (advice if precision == "int8" else "")
         )
     return parity
 

@@ -2,8 +2,9 @@
 
 Quantise / dequantise nodes are placed where ONNX Runtime and TensorRT fuse them. The pixels are the
 first quantised tensor: (p - 128) / 64 is `DequantizeLinear(1/64, 128)`, so that normalisation is
-free and exact; any other mean and std are folded into conv1. The norms of 2012 run in float between
-two roundings, as their squares do not fit into 8 bits.
+free and exact; any other mean and std are folded into conv1. What a mean image adds to that is the
+same for every photo, and is added to the output of conv1 as a map. The norms of 2012 run in float
+between two roundings, as their squares do not fit into 8 bits.
 """
 
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from alexnet.spec import INPUT_NAME, PIXEL_SCALE, PIXEL_ZERO
 from export.graph import Graph
-from export.sequence import rounding_points
+from export.sequence import rounding_points, sequence
 from export.to_onnx import array, walk
 from training.importers import TrainedModel
 
@@ -24,9 +26,12 @@ BINS = 4096
 
 @dataclass(frozen=True)
 class Calibration:
-    """The scale at each rounding point of the network: value = integer * scale."""
+    """What photos do inside of the network."""
 
     scales: tuple[float, ...]
+    """At each rounding point: value = integer * scale."""
+    means: tuple[Tensor, ...]
+    """What each layer but the first takes, on the average: (1, maps, H, W) or (1, inputs)."""
 
 
 @torch.inference_mode()
@@ -36,12 +41,15 @@ def calibrate(model: TrainedModel, crops: NDArray[np.uint8], batch: int = 32) ->
     A ReLU behind its pooling is observed there, though the graph rounds before the pooling: values
     that the pooling drops reach no other layer.
     """
-    points = rounding_points(model.network)
+    points = rounding_points(model.network, image=model.image is not None)
     tops = [0.0] * len(points)
     counts = [torch.zeros(BINS) for _ in points]
+    added = _added_map(model)
 
     def watch(index: int, counting: bool) -> None:
-        def hook(_: nn.Module, __: object, output: Tensor) -> None:
+        def hook(module: nn.Module, _: object, output: Tensor) -> None:
+            if added is not None and module is model.network.layers[0]:
+                output = output - added  # in the graph it is added behind the rounding
             if counting:
                 counts[index] += torch.histc(output.abs(), BINS, 0, tops[index])
             else:
@@ -49,8 +57,20 @@ def calibrate(model: TrainedModel, crops: NDArray[np.uint8], batch: int = 32) ->
 
         handles.append(points[index].register_forward_hook(hook))
 
+    later = model.network.layers[1:]
+    sums: list[Tensor | float] = [0.0] * len(later)
+
+    def add(index: int) -> None:
+        def hook(module: nn.Module, inputs: tuple[Tensor]) -> None:
+            sums[index] = sums[index] + inputs[0].sum(0, keepdim=True)
+
+        handles.append(later[index].register_forward_pre_hook(hook))
+
     for counting in (False, True):  # first the range, then the histogram
         handles: list[torch.utils.hooks.RemovableHandle] = []
+        if counting:
+            for index in range(len(later)):
+                add(index)
         for index in range(len(points)):
             watch(index, counting)
         for start in range(0, len(crops), batch):
@@ -61,7 +81,8 @@ def calibrate(model: TrainedModel, crops: NDArray[np.uint8], batch: int = 32) ->
         tuple(
             _best_scale(c.numpy(), top, steps=255 - _zero_point(point))
             for c, top, point in zip(counts, tops, points, strict=True)
-        )
+        ),
+        tuple(torch.as_tensor(total) / len(crops) for total in sums),
     )
 
 
@@ -85,7 +106,8 @@ def _zero_point(point: nn.Module) -> int:
 def to_int8(model: TrainedModel, side: int, calibration: Calibration) -> bytes:
     """The serialised int8 graph; raises ValueError as `walk` does."""
     graph = Graph(side, model.network.classes)
-    points = rounding_points(model.network)
+    points = rounding_points(model.network, image=model.image is not None)
+    added = _added_map(model)
     pixel_scale = graph.scalar("pixel_scale", 1 / PIXEL_SCALE)
     pixel_zero = graph.scalar("pixel_zero", PIXEL_ZERO, np.uint8)
     x = graph.node("Transpose", INPUT_NAME, perm=[0, 3, 1, 2])
@@ -94,10 +116,14 @@ def to_int8(model: TrainedModel, side: int, calibration: Calibration) -> bytes:
 
     def parameters(index: int) -> tuple[str, str]:
         layer = model.network.layers[index]
-        weight, bias = _fold_normalisation(model) if index == 0 else _parameters(layer)
+        weight, bias = fold_normalisation(model) if index == 0 else _parameters(layer)
         scale = _per_output(weight)
-        quantised = np.round(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
+        step = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        quantised = np.round(weight / step)
         w = _dequantise(graph, f"w{index}", quantised.astype(np.int8), scale)
+        if index:  # the sums of the first are short
+            rounded = quantised * step
+            bias = bias + _lost(layer, weight - rounded, calibration.means[index - 1])
         b_scale = scale * np.float32(input_scale)
         b = _dequantise(graph, f"b{index}", np.round(bias / b_scale).astype(np.int32), b_scale)
         return w, b
@@ -110,12 +136,26 @@ def to_int8(model: TrainedModel, side: int, calibration: Calibration) -> bytes:
         input_scale = calibration.scales[index]
         scale = graph.scalar(f"y{index}_scale", input_scale)
         zero = graph.scalar(f"y{index}_zero", _zero_point(module), np.uint8)
-        return graph.node(
-            "DequantizeLinear", graph.node("QuantizeLinear", x, scale, zero), scale, zero
-        )
+        x = graph.node("QuantizeLinear", x, scale, zero)
+        x = graph.node("DequantizeLinear", x, scale, zero)
+        if added is None or module is not model.network.layers[0]:
+            return x
+        return graph.node("Add", x, graph.constant("mean_map", array(added)))
 
     walk(graph, model.network, side, x, parameters, round_output)
     return graph.to_bytes()
+
+
+@torch.inference_mode()
+def _lost(
+    layer: nn.Conv2d | nn.Linear, weight: NDArray[np.float32], mean: Tensor
+) -> NDArray[np.float32]:
+    """(outputs,): what this part of a layer's weights, which rounding takes away, gives on the
+    average. It is much where training has moved very many weights by less than a step, all in one
+    direction (https://arxiv.org/abs/1906.04721, section 4.2)."""
+    part = {"weight": torch.from_numpy(weight), "bias": torch.zeros(len(weight))}
+    output = functional_call(layer, part, mean)
+    return array(output.flatten(2).mean((0, 2)) if output.ndim > 2 else output[0])
 
 
 def _dequantise(graph: Graph, name: str, value: NDArray, scale: NDArray[np.float32]) -> str:
@@ -135,14 +175,39 @@ def _parameters(layer: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float
     return array(layer.weight), array(layer.bias)
 
 
-def _fold_normalisation(model: TrainedModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def fold_normalisation(model: TrainedModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """conv1 rewritten to take (p - 128) / 64 instead of (p - mean) / std, channel by channel.
 
     (p - mean) / std = (p - 128) / 64 * (64 / std) + (128 - mean) / std. Exact but for the two or
     three pixels of padding, which become 128 instead of the mean (a difference of 4 to 24 grey
-    levels with ImageNet's); exact everywhere when mean and std are 128 and 64.
+    levels with ImageNet's); exact everywhere when mean and std are 128 and 64, and with the map of
+    a mean image, which knows of the padding.
     """
     weight, bias = _parameters(model.network.layers[0])
+    _, std = np.array([model.mean, model.std], np.float32)
+    return weight * (PIXEL_SCALE / std)[:, None, None], bias + _constant(model)
+
+
+def _constant(model: TrainedModel) -> NDArray[np.float32]:
+    """(maps,): conv1 of (128 - mean) / std, without its bias and away from the border."""
     mean, std = np.array([model.mean, model.std], np.float32)
-    bias = bias + (weight * ((PIXEL_ZERO - mean) / std)[:, None, None]).sum((1, 2, 3))
-    return weight * (PIXEL_SCALE / std)[:, None, None], bias
+    weight = array(model.network.layers[0].weight)
+    return np.asarray((weight * ((PIXEL_ZERO - mean) / std)[:, None, None]).sum((1, 2, 3)))
+
+
+@torch.inference_mode()
+def _added_map(model: TrainedModel) -> Tensor | None:
+    """(1, maps, H, W): what a mean image adds to the output of conv1 beyond `_constant`.
+
+    conv1((p - image) / std) = conv1((p - 128) / std) + conv1((128 - image) / std), as it is linear;
+    both are padded with 0, so this is exact at the border as well.
+    """
+    if model.image is None:
+        return None
+    x = ((PIXEL_ZERO - model.image) / torch.tensor(model.std)).permute(2, 0, 1)[None]
+    modules, conv1 = sequence(model.network), model.network.layers[0]
+    assert isinstance(conv1, nn.Conv2d)
+    for padding in modules[: modules.index(conv1)]:
+        x = padding(x)
+    bias = -torch.from_numpy(_constant(model))
+    return nn.functional.conv2d(x, conv1.weight, bias, conv1.stride, conv1.padding)

@@ -26,16 +26,23 @@ def sequence(network: AlexNet) -> list[nn.Module]:
     return modules
 
 
-def rounding_points(network: AlexNet) -> list[nn.Module]:
+def rounding_points(network: AlexNet, *, image: bool = False) -> list[nn.Module]:
     """The modules whose output int8 rounds: each ReLU, and each layer or run of norms without one.
 
-    The logits stay in float. Pooling selects among values that are rounded already.
+    The logits stay in float. Pooling selects among values that are rounded already. With a mean
+    `image` conv1 is rounded before its ReLU, where a map is added to it (export/precision.py); a
+    norm then takes what comes out of the ReLU in float.
     """
     modules = sequence(network)
-    return [
+    points: list[nn.Module] = [
         module
         for module, following in pairwise(modules)
         if isinstance(module, nn.ReLU)
         or (isinstance(module, nn.Conv2d) and not isinstance(following, nn.ReLU))
         or (isinstance(module, _NORMS) and not isinstance(following, nn.ReLU | _NORMS))
     ]
+    conv1: nn.Module = network.layers[0]
+    if image and points[0] is not conv1:
+        behind = modules[modules.index(points[0]) + 1]
+        points[:1] = [conv1] if isinstance(behind, _NORMS) else [conv1, points[0]]
+    return points

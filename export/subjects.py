@@ -1,10 +1,11 @@
-"""The subjects of an evaluation: checkpoints, bundles and running servers, with one interface."""
+"""The subjects of an evaluation: checkpoints, bundles, teachers and running servers, with one
+interface."""
 
 import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from threading import local
@@ -19,11 +20,11 @@ from alexnet.labels import Label, Labels
 from alexnet.postprocess import softmax
 from alexnet.preprocess import InvalidImage, preprocess
 from alexnet.spec import Preprocess
-from training.evaluate import Outputs, Predict, cut_ten_views, infer_all
+from alexnet.ten_views import cut_ten_views, of_the_square
+from training.evaluate import Outputs, Predict, infer_all
 
 BATCH = 64
 PREFERENCE = ("int8", "fp32")  # as in the server
-VIEWS = (1, 10)
 
 TIMEOUT_S = 60.0
 PAUSES_S = (0.2, 1.0, 5.0)
@@ -57,10 +58,16 @@ class Subject:
 
 
 def open_subject(
-    name: str, views: int = 1, *, tile: int | None = None, class_order: Path | None = None
+    name: str,
+    views: int = 1,
+    *,
+    tile: int | None = None,
+    class_order: Path | None = None,
+    mean: Path | None = None,
 ) -> Subject:
-    """`name` is `http://host:8000`, a bundle (with `:int8` or `:fp32` behind it, else the first of
-    these that it has), or weights: only they take `tile` and `class_order`.
+    """`name` is `http://host:8000`, a teacher (`.onnx`), a bundle (with `:int8` or `:fp32` behind
+    it, else the first of these that it has), or weights: only they take `tile`, `class_order` and
+    `mean`.
 
     Raises SubjectError, BundleError or CheckpointError.
     """
@@ -74,9 +81,11 @@ def open_subject(
     path, precision = _path_and_precision(name)
     if path.name.endswith(".tar.xz") or (path / MANIFEST).is_file():
         return _bundle(name, path, precision, views)
+    if path.suffix == ".onnx":
+        return _teacher(name, path, views)
     if precision:
         raise SubjectError(f"{path} is no bundle, so there is no {precision} to choose")
-    return _weights(name, views, tile, class_order)
+    return _weights(name, views, tile, class_order, mean)
 
 
 def _path_and_precision(name: str) -> tuple[Path, str]:
@@ -102,12 +111,22 @@ def _bundle(name: str, path: Path, precision: str, views: int) -> Subject:
     return _local(name, model, bundle.labels, predict, manifest.preprocess, views)
 
 
-def _weights(name: str, views: int, tile: int | None, class_order: Path | None) -> Subject:
+def _teacher(name: str, path: Path, views: int) -> Subject:
+    from training.teacher import Teacher
+
+    teacher = Teacher(path)
+    spec = teacher.description.preprocess
+    return _photos(name, f"teacher {teacher.name}", teacher.labels, teacher, spec, views)
+
+
+def _weights(
+    name: str, views: int, tile: int | None, class_order: Path | None, mean: Path | None
+) -> Subject:
     import torch
 
     from training.importers import load_model
 
-    model = load_model(Path(name), class_order)
+    model = load_model(Path(name), class_order, mean=mean)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = model.deployable.to(device)
 
@@ -115,7 +134,7 @@ def _weights(name: str, views: int, tile: int | None, class_order: Path | None) 
         with torch.inference_mode():
             return network(torch.from_numpy(crops).to(device)).cpu().numpy()
 
-    spec = Preprocess(crop=model.crop, tile=tile)
+    spec = Preprocess(crop=model.crop, tile=tile, geometry=model.geometry)
     text = f"{model.network.arch} {model.sha256[:7]} fp32"
     return _local(name, text, model.labels, predict, spec, views)
 
@@ -123,17 +142,24 @@ def _weights(name: str, views: int, tile: int | None, class_order: Path | None) 
 def _local(
     name: str, model: str, labels: Labels, network: Predict, spec: Preprocess, views: int
 ) -> Subject:
-    # As in 2012, ten views are cut from the central square, not from the whole photo.
-    seen = spec if views == 1 else replace(spec, crop=spec.resize)
+    """`network` answers with logits."""
+    return _photos(name, model, labels, lambda crops: softmax(network(crops)), spec, views)
+
+
+def _photos(
+    name: str, model: str, labels: Labels, network: Predict, spec: Preprocess, views: int
+) -> Subject:
+    """`network` answers with probabilities."""
+    seen = spec if views == 1 else of_the_square(spec)
 
     def read(data: bytes) -> NDArray[np.uint8]:
         return preprocess(data, seen).crop
 
     def predict(photos: NDArray[np.uint8]) -> Outputs:
         if views == 1:
-            return softmax(network(photos))
+            return network(photos)
         crops = cut_ten_views(photos, spec.crop).reshape(-1, spec.crop, spec.crop, 3)
-        return softmax(infer_all(network, crops, BATCH)).reshape(len(photos), views, -1).mean(1)
+        return infer_all(network, crops, BATCH).reshape(len(photos), views, -1).mean(1)
 
     return Subject(name, model, labels, read, predict)
 

@@ -16,7 +16,7 @@ from export.norms import cross_map_norm, spatial_norm
 from export.sequence import sequence
 from training.importers import TrainedModel
 from training.layers import CrossMapNorm, SpatialNorm
-from training.network import ARCHITECTURES, POOLED, AlexNet
+from training.network import AlexNet
 
 Parameters = Callable[[int], tuple[str, str]]
 """Index of a layer, 0 to 7 -> adds weight and bias to the graph, returns their names."""
@@ -25,10 +25,13 @@ OutputHook = Callable[[nn.Module, str], str]
 
 
 def to_onnx(model: TrainedModel, side: int) -> bytes:
-    """The float32 graph, with the normalisation as its first two operations."""
+    """The float32 graph, with the normalisation as its first two operations.
+
+    The mean is subtracted per channel, or as an image.
+    """
     graph = Graph(side, model.network.classes)
     pixels = graph.node("Cast", INPUT_NAME, to=1)
-    pixels = graph.node("Sub", pixels, graph.constant("mean", np.array(model.mean, np.float32)))
+    pixels = graph.node("Sub", pixels, graph.constant("mean", array(model.deployable.mean)))
     pixels = graph.node("Div", pixels, graph.constant("std", np.array(model.std, np.float32)))
     x = graph.node("Transpose", pixels, perm=[0, 3, 1, 2])
 
@@ -92,11 +95,12 @@ def walk(
 
 
 def _check(side: int, network: AlexNet) -> None:
-    """The adaptive pooling to 6 x 6, which is not exported, must be the identity."""
-    if side != POOLED:
+    """The adaptive pooling, which is not exported, must be the identity."""
+    wanted = network.avgpool.output_size
+    if side != wanted:
         raise ValueError(
-            f"the crop leaves a {side} x {side} map before fc6 where AlexNet has "
-            f"{POOLED} x {POOLED}: export at {ARCHITECTURES[network.arch].crop} px"
+            f"the crop leaves a {side} x {side} map before fc6, which takes {wanted} x {wanted}: "
+            "fold the network for that crop"
         )
 
 

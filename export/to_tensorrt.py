@@ -8,22 +8,21 @@ import logging
 import sys
 from pathlib import Path
 
+from alexnet import __version__
 from alexnet.bundle import Bundle
-from alexnet.spec import batch_sizes
-from gpu.facts import Gpu, facts
-from gpu.plan import MODULES, cached
-from gpu.typed import PRECISIONS
+from alexnet.extras import needing
+from alexnet.spec import PRECISIONS, batch_sizes
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = _arguments()
     try:
-        to_tensorrt(_arguments())
-    except ImportError as error:
-        sys.exit(f"alexnet-plan: {error}: pip install 'alexnet[server-tensorrt]'")
-    except (ValueError, OSError, RuntimeError) as error:
+        with needing("server-tensorrt", "alexnet-plan"):
+            to_tensorrt(arguments)
+    except (ImportError, ValueError, OSError, RuntimeError) as error:
         sys.exit(f"alexnet-plan: {error}")
 
 
@@ -33,6 +32,7 @@ def _arguments() -> argparse.Namespace:
         description="Build a bundle's TensorRT plan, where the server will look for it.",
         epilog="example: alexnet-plan models/mine --precision int8",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("bundle", type=Path, help="a directory or a .tar.xz")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp16", help="default: fp16")
     parser.add_argument(
@@ -52,6 +52,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def to_tensorrt(arguments: argparse.Namespace) -> None:
+    from gpu.facts import Gpu, facts
+    from gpu.plan import MODULES, cached
+
     bundle, precision = Bundle.open(arguments.bundle), arguments.precision
     artifact = bundle.manifest.source(precision)
     if artifact is None:

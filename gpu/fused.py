@@ -42,8 +42,13 @@ class FusedNetwork(Network):
         """A convolution and the nodes behind it up to the pooling; conv1 starts at uint8 pixels."""
         ops = [node.op_type for node in nodes]
         at = ops.index("Conv")
-        sums, bias = self.sums(nodes[at], in_blocks=at > 0), self.constant(nodes[at].input[2])
-        prepare = self._pixels(nodes[1], nodes[2], nodes[at]) if at else None
+        image = at > 0 and self.array(nodes[1].input[1]).ndim == 3  # our kernel takes no mean image
+        sums = self.sums(nodes[at], in_blocks=at > 0 and not image)
+        bias = self.constant(nodes[at].input[2])
+        prepare = None
+        if at:
+            pixels = (nodes[1], nodes[2], nodes[at])
+            prepare = self._normalise(*nodes[:at]) if image else self._pixels(*pixels)
         respond = partial(
             getattr(response, "response" + self._suffix),
             norm=self._constants_of(nodes) if "MatMul" in ops else None,

@@ -68,6 +68,7 @@ class Network:
             **dict.fromkeys(HEADS, self._normalise),
             **dict.fromkeys(("Conv", "Conv Relu", "Conv Relu MaxPool"), self._convolve),
             **dict.fromkeys((CROSS_MAP_NORM, SPATIAL_NORM), self._norm),
+            **dict.fromkeys(("Add", "Add Relu"), self._add),
             "MaxPool": lambda node: max_pool,
             "Relu MaxPool": lambda *nodes: lambda x: max_pool(x).relu_(),
             **dict.fromkeys(("Reshape Gemm", "Reshape Gemm Relu"), self._multiply),
@@ -109,6 +110,11 @@ class Network:
             return F.conv2d(x, kernel, bias, stride, padding, 1, group)
 
         return convolve
+
+    def _add(self, *nodes: NodeProto) -> Step:
+        """The map of a mean image, which int8 adds to conv1 (export/precision.py)."""
+        added, relu = self.constant(nodes[0].input[1]), len(nodes) > 1
+        return lambda x: (x + added).relu_() if relu else x + added
 
     def _norm(self, *nodes: NodeProto) -> Step:
         """x / base ** 0.75, across maps by a banded matrix, or in a window of one map."""

@@ -1,40 +1,83 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("image", "top_k", "request_id", "priority", "version", "timeout_ms")
+    __slots__ = ("image", "top_k", "request_id", "priority", "version", "timeout_ms", "min_probability", "labels", "kinds", "views", "explain")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    MIN_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     top_k: int
     request_id: str
     priority: int
     version: str
     timeout_ms: int
-    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., request_id: _Optional[str] = ..., priority: _Optional[int] = ..., version: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    min_probability: float
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    kinds: bool
+    views: int
+    explain: str
+    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., request_id: _Optional[str] = ..., priority: _Optional[int] = ..., version: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., min_probability: _Optional[float] = ..., labels: _Optional[_Iterable[str]] = ..., kinds: bool = ..., views: _Optional[int] = ..., explain: _Optional[str] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
-    __slots__ = ("predictions", "model", "image", "timing", "request_id")
+    __slots__ = ("predictions", "model", "image", "timing", "request_id", "kinds", "explanation", "cached")
     PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
     predictions: _containers.RepeatedCompositeFieldContainer[Prediction]
     model: ModelVersion
     image: Image
     timing: Timing
     request_id: str
-    def __init__(self, predictions: _Optional[_Iterable[_Union[Prediction, _Mapping]]] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    kinds: _containers.RepeatedCompositeFieldContainer[Kind]
+    explanation: Explanation
+    cached: bool
+    def __init__(self, predictions: _Optional[_Iterable[_Union[Prediction, _Mapping]]] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[Kind, _Mapping]]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., cached: bool = ...) -> None: ...
+
+class Kind(_message.Message):
+    __slots__ = ("synset", "label", "probability")
+    SYNSET_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    synset: str
+    label: str
+    probability: float
+    def __init__(self, synset: _Optional[str] = ..., label: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("method", "index", "synset", "label", "rows", "grid", "largest_drop")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SYNSET_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    GRID_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_DROP_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    index: int
+    synset: str
+    label: str
+    rows: int
+    grid: _containers.RepeatedScalarFieldContainer[float]
+    largest_drop: float
+    def __init__(self, method: _Optional[str] = ..., index: _Optional[int] = ..., synset: _Optional[str] = ..., label: _Optional[str] = ..., rows: _Optional[int] = ..., grid: _Optional[_Iterable[float]] = ..., largest_drop: _Optional[float] = ...) -> None: ...
 
 class ClassifyStreamResponse(_message.Message):
     __slots__ = ("request_id", "response", "failure")
@@ -81,18 +124,24 @@ class ModelVersion(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., build: _Optional[str] = ...) -> None: ...
 
 class Image(_message.Message):
-    __slots__ = ("format", "width", "height", "mode", "orientation")
+    __slots__ = ("format", "width", "height", "mode", "orientation", "icc", "frames", "warnings")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     ORIENTATION_FIELD_NUMBER: _ClassVar[int]
+    ICC_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     format: str
     width: int
     height: int
     mode: str
     orientation: int
-    def __init__(self, format: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., mode: _Optional[str] = ..., orientation: _Optional[int] = ...) -> None: ...
+    icc: str
+    frames: int
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, format: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., mode: _Optional[str] = ..., orientation: _Optional[int] = ..., icc: _Optional[str] = ..., frames: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Timing(_message.Message):
     __slots__ = ("decode_ms", "queue_ms", "infer_ms", "total_ms", "batch_size", "upload_ms", "decode_queue_ms", "batch_queue_ms")

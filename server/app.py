@@ -1,40 +1,51 @@
 """The composition root: build, prove, serve, drain, stop. The only module that knows them all."""
 
 import asyncio
-import gc
 import logging
 import os
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from alexnet import golden_photos
 from alexnet.manifest import BundleError
+from alexnet.starter import found
 from server.api.classify_http import ClassifyHttp
 from server.api.grpc import GrpcApi
-from server.api.http import Listener, application
+from server.api.http import application
+from server.api.huggingface import HuggingFace
+from server.api.inside import InsideHttp
+from server.api.lifetime import Lifetime
+from server.api.listener import Listener
 from server.api.oip.control import RepositoryControl
 from server.api.oip.http import OipHttp
 from server.api.oip.models import OipModels
 from server.api.probes import Probes, scrape
+from server.api.tensorflow import TensorFlow
 from server.api.web.pages import Pages
-from server.banner import banner
-from server.config import Config, numbers
+from server.config import Config, numbers, origins
+from server.door import Door
 from server.engines.choice import Wanted
 from server.models.control import Control
 from server.models.opener import Opener
 from server.models.policy import VersionPolicy
 from server.models.repository import Open, Repository
+from server.ports import reserved
 from server.scheduler import cpus
 from server.scheduler.batcher import BatchPolicy
+from server.scheduler.cache import AnswerCache
 from server.scheduler.decoder import Decoder
 from server.scheduler.gate import Limits
 from server.service import Service, State
-from server.signals import stop_event
-from server.telemetry.metrics import Metrics
+from server.telemetry import traces
+from server.telemetry.machine import Machine
+from server.telemetry.metrics import Metrics, watch_certificate
+from server.telemetry.traces import Traces
+from server.telemetry.visits import Visits
 from server.workers import peers
 from server.workers.peers import Peers, Seat
 
@@ -54,6 +65,7 @@ class Server:
     grpc: GrpcApi
     private: Listener
     """Metrics and probes."""
+    door: Door
     decode_threads: int
 
 
@@ -63,7 +75,14 @@ def registry() -> CollectorRegistry:
     ProcessCollector(registry=result)
     PlatformCollector(registry=result)
     GCCollector(registry=result)
+    result.register(Machine())
     return result
+
+
+def open_door(config: Config, shared: Path | None) -> Door:
+    """`shared` is where workers count together. Raises OSError."""
+    tls = config.tls_certificate, config.tls_key, config.tls_client_ca
+    return Door.opened(*tls, config.keys_file, origins(config.cors_origin), shared)
 
 
 def open_bundles(config: Config, policy: BatchPolicy, decoder: Decoder, metrics: Metrics) -> Open:
@@ -75,14 +94,21 @@ def open_bundles(config: Config, policy: BatchPolicy, decoder: Decoder, metrics:
         config.max_batch_size,
         cache_folder(config.cache_dir),
     )
-    return Opener(wanted, policy, decoder, metrics).open
+    return Opener(wanted, policy, decoder, metrics, config.model_name).open
 
 
-def build(config: Config, seat: Seat | None, make_open: MakeOpen) -> tuple[Server, Decoder]:
-    """All parts, none of which has started yet."""
+def build(
+    config: Config, seat: Seat | None, make_open: MakeOpen, traced: Traces | None = None
+) -> tuple[Server, Decoder]:
+    """All parts, none of which has started yet. Raises OSError for files that cannot be used."""
+    door = open_door(config, seat.folder if seat else None)
     metrics = Metrics(registry(), config.request_timeout_ms / 1000)
+    if door.certificates and not seat:  # of workers the supervisor tells it
+        watch_certificate(metrics.registry, door.certificates.days_left)
     decode_threads = config.decode_threads or cpus.available()
-    decoder = Decoder(decode_threads, config.max_image_pixels, config.priority_levels)
+    decoder = Decoder(
+        decode_threads, config.max_image_pixels, config.priority_levels, config.max_photo_bytes
+    )
     policy = BatchPolicy(
         config.max_batch_size,
         numbers(config.preferred_batch_size),
@@ -90,32 +116,62 @@ def build(config: Config, seat: Seat | None, make_open: MakeOpen) -> tuple[Serve
         config.priority_levels,
     )
     repository = Repository(
-        Path(config.model),
+        found(Path(config.model)),
         VersionPolicy(config.version_policy, config.version_weights),
         make_open(config, policy, decoder, metrics),
     )
-    service = Service(repository, decoder, limits(config), metrics)
+    cache = AnswerCache(config.cache_bytes, metrics) if config.cache_bytes else None
+    service = Service(repository, decoder, limits(config), metrics, cache)
     alone = Control(repository, metrics.counts)
     shared = Peers(repository, metrics.counts, seat) if seat else alone
     control = RepositoryControl(OipModels(service), shared, config.repository_control)
     probes = Probes(service).routes()
     public = [
         *ClassifyHttp(service).routes(),
+        *InsideHttp(service, shared).routes(),
+        *HuggingFace(service).routes(),
         *OipHttp(service, control).routes(),
+        *TensorFlow(control.models).routes(),
         *probes,
-        *Pages().routes(),
+        *Pages(config.max_request_bytes).routes(),
     ]
-    # A worker shares its ports with the others, and has metrics on the socket of its seat.
+    lifetime = Lifetime(
+        config.http_keepalive_s,
+        config.max_connection_age_s,
+        max(config.drain_timeout_s, config.request_timeout_ms / 1000),
+        lambda: service.state is not State.SERVING,
+    )
+    seen = Visits(metrics.request_failed, config.access_log, traced)
+    # Every port is held from before the model is loaded (`serving`), by sharing it. A worker shares
+    # its own with the others, too, and has metrics on the socket of its seat.
     private = [*probes, scrape(metrics.registry, plain=seat is not None)]
-    private += peers.routes(alone) if seat else []
+    private += peers.routes(alone, seat, partial(reload, door, repository)) if seat else []
+    inner = door.without_keys()
+    grpc = GrpcApi(
+        service, control, config.host, config.grpc_port, seen, door, lifetime, config.grpc_socket
+    )
     server = Server(
         service,
         metrics,
         Listener(
-            application(public, config.max_request_bytes), config.http_port, shared=seat is not None
+            application(public, config.max_request_bytes, seen, door, lifetime),
+            config.http_port,
+            shared=True,
+            also=config.http_socket,
+            certificates=door.certificates,
         ),
-        GrpcApi(service, control, config.host, config.grpc_port, shared=seat is not None),
-        Listener(application(private), config.metrics_port, socket=seat.socket if seat else None),
+        grpc,
+        Listener(
+            # Workers among themselves have no lock, and no log.
+            application(private)
+            if seat
+            else application(private, visits=seen, door=inner, lifetime=lifetime),
+            config.metrics_port,
+            shared=True,
+            private=seat.socket if seat else None,
+            certificates=door.certificates,
+        ),
+        door,
         decode_threads,
     )
     return server, decoder
@@ -131,14 +187,30 @@ async def serving(
     """A server that is ready inside the block and has answered every request after it; `listening`
     is called before a client can connect.
 
-    Raises BundleError for a model that cannot be served, OSError for a port that is taken.
+    Raises BundleError for a model that cannot be served, OSError for a port that is taken, which
+    is noticed before the model is loaded, and PixelsChanged for decoders that read photos otherwise
+    than those that it was measured with.
     """
-    server, decoder = build(config, seat, make_open)
-    repository, polling = server.service.repository, None
+    ports = config.http_port, config.grpc_port, config.metrics_port
+    with nullcontext(ports) if seat else reserved(config.host, *ports) as held:
+        http, grpc, metrics = held
+        config = replace(config, http_port=http, grpc_port=grpc, metrics_port=metrics)
+        async with _serving(config, seat, listening, make_open) as server:
+            yield server
+
+
+@asynccontextmanager
+async def _serving(
+    config: Config, seat: Seat | None, listening: Callable[[], object], make_open: MakeOpen
+) -> AsyncIterator[Server]:
+    await asyncio.to_thread(golden_photos.check)
+    traced = traces.opened(os.environ)
+    server, decoder = build(config, seat, make_open, traced)
+    repository, watching = server.service.repository, [asyncio.create_task(server.door.watch())]
     try:
         await _load(repository, await peers.served_by_others(seat) if seat else None)
         if config.poll_s:
-            polling = asyncio.create_task(repository.poll(config.poll_s), name="poll")
+            watching.append(asyncio.create_task(repository.poll(config.poll_s), name="poll"))
         listening()
         await server.grpc.start()
         await server.private.start(config.host)
@@ -148,13 +220,15 @@ async def serving(
         yield server
         await _drain(server, config)
     finally:
-        if polling:
-            polling.cancel()
+        for task in watching:
+            task.cancel()
         await server.grpc.stop(0)
         await server.http.stop()
         await server.private.stop()  # the last: metrics can be read to the end
         await repository.close()
-        await asyncio.to_thread(decoder.close)
+        await asyncio.to_thread(decoder.close, config.drain_timeout_s)
+        if traced:
+            await asyncio.to_thread(traced.close)
 
 
 async def _catch_up(repository: Repository, seat: Seat) -> None:
@@ -199,50 +273,24 @@ def cache_folder(name: str) -> Path | None:
         return None
 
 
+async def reload(door: Door, repository: Repository) -> None:
+    """What may change without a restart, and has. What cannot be used stays as it was."""
+    await door.refresh(anyway=True)
+    try:
+        await repository.reload()
+    except (BundleError, OSError) as error:
+        log.error("the versions stay as they were: %s", error)
+
+
 async def _drain(server: Server, config: Config) -> None:
     """Not ready at once, so that no new requests are sent here; then all admitted are answered."""
     server.service.state = State.LEAVING
-    await server.grpc.refresh_health()
+    server.grpc.refresh_health()
     await asyncio.sleep(config.drain_delay_s)
+    stopping = asyncio.create_task(server.grpc.stop(config.drain_timeout_s))  # GOAWAY, at once
     if await server.service.drain(config.drain_timeout_s):
         log.info("everything accepted was answered")
     else:
         log.warning("gave up on requests that took longer than the drain timeout")
     # The answers have been made; let the sockets carry them away.
-    await server.grpc.stop(1.0)
-
-
-async def _exit_on(stop: asyncio.Event) -> None:
-    """Before it is ready no request is lost, and building an engine may take minutes."""
-    await stop.wait()
-    log.info("stopped before it was ready")
-    os._exit(0)
-
-
-async def run(config: Config, seat: Seat | None = None) -> None:
-    """Serves until SIGTERM or SIGINT; a second one exits at once."""
-    # What was imported stays, and need not be searched for garbage: that was a tenth of what a
-    # refusal costs. It is searched for as often as ever, or gRPC's messages lie about (+200 MB).
-    gc.freeze()
-    stop = stop_event()
-    exiting = asyncio.create_task(_exit_on(stop))
-    async with serving(config, seat, exiting.cancel) as server:
-        metrics_port = config.metrics_port if seat else server.private.port
-        ports = server.http.port, server.grpc.port, metrics_port
-        served = server.service.repository.served
-        print(
-            banner(served, config.host, *ports, server.decode_threads, config.workers), flush=True
-        )
-        if seat:  # the supervisor reads to the end; what else may be printed belongs into the log
-            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        log.info("ready")
-        await stop.wait()
-    log.info("stopped")
-
-
-def run_or_exit(server: Coroutine[None, None, None]) -> None:
-    """Runs it to its end, or exits with a sentence that says why it cannot serve."""
-    try:
-        asyncio.run(server)
-    except (BundleError, OSError) as error:
-        sys.exit(f"alexnet-server: {error}")
+    await asyncio.gather(server.grpc.stop(1.0), stopping)

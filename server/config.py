@@ -1,37 +1,20 @@
-"""The server's configuration: flag > environment > file > default; every mistake at once.
+"""The server's configuration: each option with its default, its check and its help.
 
-Nothing about the model is here: it comes from the bundle.
+How it is read is in options.py. Nothing about the model is here: it comes from the bundle.
 """
 
-import argparse
-import os
 import re
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from alexnet import __version__
-from server.engines.runtimes import ENGINES, PRECISIONS
+from alexnet.manifest import MODEL_NAME
+from alexnet.spec import PRECISIONS
+from server.engines.runtimes import ENGINES
 from server.models.policy import VersionPolicy
 
-PREFIX = "ALEXNET_"
-# What Kubernetes says of a Service that is named alexnet, or alexnet-http.
-SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT\w*)$|_PORT_\d+_\w+$")
-ADDRESS = ("tcp://", "udp://", "sctp://")
-
-EPILOG = """\
-Every option is also an environment variable (--http-port is ALEXNET_HTTP_PORT) and a key of the
-TOML file (http_port = 8000). A flag wins over the environment, the environment over the file.
-
-examples:
-  alexnet-server
-  alexnet-server --model models/mine --host 0.0.0.0 --drain-delay-s 5
-  ALEXNET_LOG_FORMAT=json alexnet-server --config server.toml
-
-exit code: 0 stopped as asked, 1 cannot serve (one sentence says why), 2 wrong options
-"""
+# As a browser writes it: in small letters, without a path.
+ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+")
 
 
 class ConfigError(ValueError):
@@ -79,8 +62,22 @@ def numbers(text: str, least: int = 0) -> tuple[int, ...]:
     return found
 
 
+def origins(text: str) -> frozenset[str]:
+    """`https://a.example,https://b.example` or `*`; raises ValueError."""
+    found = frozenset(text.split(",")) if text else frozenset()
+    for origin in found - {"*"}:
+        if not ORIGIN.fullmatch(origin):
+            raise ValueError(f"{origin} is no origin")
+    return found
+
+
 _TEXT = Check(bool, "not be empty")
 _ANY = Check(lambda value: True, "be text")
+_NAME = Check(
+    lambda value: not value or MODEL_NAME.fullmatch(value) is not None,
+    "be up to 64 of the letters A to Z and a to z, digits, dots, dashes and underscores, and begin "
+    "with a letter or a digit",
+)
 _POSITIVE = Check(lambda value: value >= 1, "be at least 1")
 _NOT_NEGATIVE = Check(lambda value: value >= 0, "be at least 0")
 _PORT = _between(0, 65535, " (0 picks a free one)")
@@ -95,6 +92,8 @@ _LEVELS = ("debug", "info", "warning", "error")
 class Config:
     model: str = _option("models/starter.tar.xz", "model", _TEXT,
         "the bundle to serve (a directory or a .tar.xz), or a folder of versions: 1/, 2.tar.xz")
+    model_name: str = _option("", "model", _NAME,
+        "what callers name it, as KServe does by the name of its service; else as the bundle does")
     precision: str = _option("auto", "model", _one_of("auto", *PRECISIONS),
         "of the arithmetic: auto (int8 on a CPU, fp16 on a GPU), or " + ", ".join(PRECISIONS))
     version_policy: str = _option("latest", "model", _VERSIONS,
@@ -103,15 +102,37 @@ class Config:
         "shares of requests that name no version: 1=90,2=10; else the latest gets all")
     poll_s: float = _option(0.0, "model", _NOT_NEGATIVE,
         "look for new versions so often; 0 is never")
-    repository_control: str = _option("off", "model", _one_of("off", "local", "open"),
-        "who may load and unload versions: off, local (this machine) or open")
+    repository_control: str = _option("off", "model", _one_of("off", "local", "key"),
+        "what may load and unload versions: off is nothing, local is this machine and keys that "
+        "may, key is these keys only")
     cache_dir: str = _option("~/.cache/alexnet", "model", _ANY,
         "where calibrations and plans are kept for the next start; empty: nowhere")
     host: str = _option("127.0.0.1", "address", _TEXT,
-        "address to listen on; 0.0.0.0 opens it to the network")
-    http_port: int = _option(8000, "address", _PORT, "REST and the page at /docs")
+        "address to listen on; 0.0.0.0 or :: opens it to the network, over IPv4 and IPv6")
+    http_port: int = _option(8000, "address", _PORT, "REST and the pages")
     grpc_port: int = _option(8001, "address", _PORT, "gRPC")
     metrics_port: int = _option(8002, "address", _PORT, "Prometheus metrics and health probes")
+    http_socket: str = _option("", "address", _ANY,
+        "path of a Unix socket for REST, too, without TLS: for a proxy on this machine")
+    grpc_socket: str = _option("", "address", _ANY,
+        "path of a Unix socket for gRPC, too, without TLS")
+    http_keepalive_s: float = _option(75.0, "address", _POSITIVE,
+        "an HTTP connection without a request in it is closed after so long: later than the "
+        "balancer closes its own")
+    max_connection_age_s: float = _option(0.0, "address", _NOT_NEGATIVE,
+        "a connection takes no more requests then, so that balancers spread callers over new "
+        "servers; 0 is never")
+    tls_certificate: str = _option("", "door", _ANY,
+        "PEM file with the certificate, and those between it and its root: TLS on every port")
+    tls_key: str = _option("", "door", _ANY,
+        "PEM file with the certificate's private key, without a passphrase")
+    tls_client_ca: str = _option("", "door", _ANY,
+        "PEM file with roots: callers must show a certificate that one of them signed")
+    keys_file: str = _option("", "door", _ANY,
+        "TOML file with the hashes of API keys, one of which callers must show: alexnet-key")
+    cors_origin: str = _option("", "door",
+        _read_by(origins, "be origins such as https://app.example,http://localhost:3000, or *"),
+        "origins of other sites whose pages may call this server: https://app.example, or *")
     engine: str = _option("auto", "speed", _one_of("auto", *ENGINES),
         "auto (a GPU's if one is here), or " + ", ".join(ENGINES))
     devices: str = _option("", "speed", _read_by(numbers, "be the numbers of GPUs: 0,1"),
@@ -139,11 +160,15 @@ class Config:
     max_request_bytes: int = _option(20_000_000, "limits", _POSITIVE,
         "bytes of an upload, at most (413)")
     max_photo_bytes: int = _option(1_000_000_000, "limits", _POSITIVE,
-        "bytes of all photos under way, encoded and decoded (429)")
-    max_image_pixels: int = _option(50_000_000, "limits", _between(1, 178_956_970),
-        "width x height, at most (413, before anything is decoded)")
+        "bytes of all photos under way (429); as much again is for those being decoded, at most "
+        "seven eighths of it for one (413)")
+    max_image_pixels: int = _option(64_000_000, "limits", _between(1, 178_956_970),
+        "pixels that are decoded of a photo, at most (413); a JPEG that is decoded at a fraction "
+        "may have up to four times as many")
     request_timeout_ms: int = _option(10_000, "limits", _POSITIVE,
         "deadline of a request that names none")
+    cache_bytes: int = _option(0, "limits", _NOT_NEGATIVE,
+        "memory of a worker for answers, kept for photos that come again; 0 keeps none")
     drain_delay_s: float = _option(0.0, "stopping", _NOT_NEGATIVE,
         "after SIGTERM go on accepting for so long, not ready any more")
     drain_timeout_s: float = _option(30.0, "stopping", _NOT_NEGATIVE,
@@ -152,6 +177,8 @@ class Config:
         "least severe level that is logged: debug, info, warning or error")
     log_format: str = _option("text", "log", _one_of("text", "json"),
         "text for people or json for programs")
+    access_log: str = _option("errors", "log", _one_of("off", "errors", "all"),
+        "a line for each request: off, errors (what was not answered) or all")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -162,104 +189,13 @@ class Config:
         ]
         if self.default_priority_level > self.priority_levels:
             wrong.append("default_priority_level must not be above priority_levels")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            wrong.append("tls_certificate and tls_key go together")
+        if self.tls_client_ca and not self.tls_certificate:
+            wrong.append("tls_client_ca needs tls_certificate")
+        if self.repository_control == "key" and not self.keys_file:
+            wrong.append("repository_control must not be 'key' without keys_file")
+        if self.workers > 1 and (self.http_socket or self.grpc_socket):
+            wrong.append("http_socket and grpc_socket need workers = 1: no two can share a path")
         if wrong:
             raise ConfigError("\n".join(wrong))
-
-
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        prog="alexnet-server",
-        usage="alexnet-server [--model BUNDLE] [options]",
-        description="Serve AlexNet: photos in, classes out, over REST and gRPC.",
-        epilog=EPILOG,
-        argument_default=argparse.SUPPRESS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    result.add_argument("--version", action="version", version=f"alexnet-server {__version__}")
-    result.add_argument("--config", metavar="FILE", help="TOML file with any of these options")
-    groups = {name: result.add_argument_group(name) for name in _groups()}
-    for f in fields(Config):
-        default = f"default: {f.default}" if f.default != "" else "default: none"
-        text = f"{f.metadata['help']} ({default})"
-        groups[f.metadata["group"]].add_argument(_flag(f), metavar=_metavar(f), help=text)
-    return result
-
-
-def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config:
-    """Raises ConfigError that lists every mistake; argparse exits by itself on unknown flags."""
-    flags = vars(parser().parse_args(argv))
-    path = flags.pop("config", environ.get(f"{PREFIX}CONFIG") or None)
-    mistakes: list[str] = []
-    values: dict[str, Any] = {}
-    known = {f.name: f for f in fields(Config)}
-    in_file = _from_file(path, mistakes)
-    sources = [
-        (f"{path}: ", in_file),
-        (PREFIX, _from_environment(environ)),
-        ("--", flags),
-    ]
-    for source, options in sources:
-        for name, raw in options.items():
-            shown = f"{PREFIX}{name.upper()}" if source == PREFIX else f"{source}{name}"
-            if source == "--":
-                shown = _flag(known[name])
-            if name not in known:
-                mistakes.append(f"{shown} is no option; see alexnet-server --help")
-                continue
-            try:
-                values[name] = _convert(known[name], raw, typed=options is in_file)
-            except (ValueError, TypeError):
-                mistakes.append(f"{shown} must be {_kind(known[name])}, not {raw!r}")
-    try:
-        config = Config(**values)
-    except ConfigError as error:
-        mistakes += str(error).splitlines()
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-    return config
-
-
-def _from_file(path: str | None, mistakes: list[str]) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        return tomllib.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        mistakes.append(f"the configuration file {path} cannot be read: {error}")
-        return {}
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    names = (name for name in environ if name.startswith(PREFIX) and name != f"{PREFIX}CONFIG")
-    return {
-        name.removeprefix(PREFIX).lower(): environ[name]
-        for name in names
-        if not (SERVICE_LINK.search(name) or environ[name].startswith(ADDRESS))
-    }
-
-
-def _convert(f: "Field[Any]", raw: Any, typed: bool) -> Any:
-    """TOML has types, and they must be right; flags and the environment are text."""
-    kind: Any = type(f.default)
-    if not typed or (kind is float and type(raw) is int):
-        return kind(raw)
-    if type(raw) is not kind:
-        raise TypeError
-    return raw
-
-
-def _groups() -> dict[str, None]:
-    """In the order of the fields, each once."""
-    return dict.fromkeys(f.metadata["group"] for f in fields(Config))
-
-
-def _flag(f: "Field[Any]") -> str:
-    return "--" + f.name.replace("_", "-")
-
-
-def _metavar(f: "Field[Any]") -> str:
-    return {int: "N", float: "S"}.get(type(f.default), f.name.split("_")[-1].upper())
-
-
-def _kind(f: "Field[Any]") -> str:
-    return {int: "a whole number", float: "a number"}.get(type(f.default), "text")

@@ -4,6 +4,7 @@ Anything else is a bug: logged with its traceback and answered "internal error".
 error code in JSON and the label in metrics.
 """
 
+import asyncio
 import time
 from typing import Self
 
@@ -32,17 +33,32 @@ class BadRequest(ServeError):
 
 class BadImage(ServeError):
     reason, http, grpc = "invalid_image", 400, "INVALID_ARGUMENT"
-    meaning = "The bytes cannot be decoded."
+    meaning = "An accepted format, but damaged, cut off, empty, or of a kind that is not read."
+
+
+class Unauthenticated(ServeError):
+    reason, http, grpc = "unauthenticated", 401, "UNAUTHENTICATED"
+    meaning = "The server asks for an API key or a certificate that the request does not have."
 
 
 class Disabled(ServeError):
     reason, http, grpc = "disabled", 403, "PERMISSION_DENIED"
-    meaning = "The operator has not switched this on."
+    meaning = "The operator has not switched this on, or not for pages of other sites."
+
+
+class Forbidden(ServeError):
+    reason, http, grpc = "forbidden", 403, "PERMISSION_DENIED"
+    meaning = "The API key is good, and not for this."
 
 
 class NotFound(ServeError):
     reason, http, grpc = "not_found", 404, "NOT_FOUND"
     meaning = "There is no such model, version or path."
+
+
+class LengthRequired(ServeError):
+    reason, http, grpc = "length_required", 411, "INVALID_ARGUMENT"
+    meaning = "The request has neither Content-Length nor chunks: where its body ends is not said."
 
 
 class TooLarge(ServeError):
@@ -52,12 +68,23 @@ class TooLarge(ServeError):
 
 class UnsupportedImage(ServeError):
     reason, http, grpc = "unsupported_format", 415, "INVALID_ARGUMENT"
-    meaning = "Not an accepted image format."
+    meaning = "The first bytes are those of no accepted format."
+
+
+class UnsupportedEncoding(ServeError):
+    reason, http, grpc = "unsupported_encoding", 415, "INVALID_ARGUMENT"
+    meaning = "The body is compressed in a way that is not read here."
 
 
 class Overloaded(ServeError):
     reason, http, grpc = "overloaded", 429, "RESOURCE_EXHAUSTED"
     meaning = "All places or bytes are taken; try again later."
+    triton = "REJECTED"
+
+
+class RateLimited(ServeError):
+    reason, http, grpc = "rate_limited", 429, "RESOURCE_EXHAUSTED"
+    meaning = "The API key has asked for more than its rate; try again later."
     triton = "REJECTED"
 
 
@@ -98,4 +125,14 @@ ERRORS: tuple[type[ServeError], ...] = (ServeError, *ServeError.__subclasses__()
 class Cancelled(ServeError):
     """Counted, and never sent: the caller has hung up."""
 
-    reason, triton = "cancelled", "CANCELED"
+    reason, http, grpc, triton = "cancelled", 499, "CANCELLED", "CANCELED"
+
+    def __init__(self, message: str = "the caller hung up") -> None:
+        super().__init__(message)
+
+
+def outcome(error: BaseException) -> ServeError:
+    """What a request that ended in any exception is counted and logged as."""
+    if isinstance(error, ServeError):
+        return error
+    return Cancelled() if isinstance(error, asyncio.CancelledError) else ServeError()

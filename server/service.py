@@ -1,5 +1,4 @@
-"""The use case, free of any protocol: admit a request, classify its photos. An API converts and
-calls this."""
+"""The use case, free of any protocol: admit a request, classify its photos. An API calls this."""
 
 import asyncio
 import math
@@ -14,21 +13,25 @@ from numpy.typing import NDArray
 from server.errors import (
     BadImage,
     BadRequest,
-    Cancelled,
     Expired,
+    Forbidden,
     NotFound,
     NotReady,
     ServeError,
     TooLarge,
     UnsupportedImage,
+    outcome,
 )
+from server.keys import caller
 from server.models.repository import Repository
+from server.scheduler.cache import AnswerCache
 from server.scheduler.decoder import Decoder
-from server.scheduler.gate import Gate, Limits
+from server.scheduler.gate import CHUNK_BYTES, Gate, Limits
 from server.scheduler.job import Answer, Job, Request
+from server.scheduler.pipeline import Pipeline
+from server.telemetry import visits
 from server.telemetry.metrics import Metrics
 
-DEFAULT_TOP_K = 5
 STREAM_BATCHES = 2
 """Photos of one stream that are under way, in batches: the next is read when one is answered, and
 gRPC's flow control stops a sender that is faster."""
@@ -44,7 +47,15 @@ class State(Enum):
 
 
 class Service:
-    def __init__(self, repository: Repository, decoder: Decoder, limits: Limits, metrics: Metrics):
+    def __init__(
+        self,
+        repository: Repository,
+        decoder: Decoder,
+        limits: Limits,
+        metrics: Metrics,
+        cache: AnswerCache | None = None,
+    ):
+        self._cache = cache
         self.repository, self.limits, self.metrics = repository, limits, metrics
         self.gate = Gate(limits, self._backlog_s)
         self.state = State.SERVING
@@ -78,6 +89,20 @@ class Service:
         most = max((p.policy.max_batch_size for p in self.repository.served), default=1)
         return min(STREAM_BATCHES * most, self.share)
 
+    def pick(self, version: str = "") -> Pipeline:
+        """What serves the caller. Raises NotFound, NotReady, Forbidden."""
+        key = caller.get()
+        return self.repository.pick(version, key.versions if key else ())
+
+    @property
+    def levels(self) -> tuple[int, int]:
+        """The highest that the caller may name, and that of its requests that name none."""
+        key = caller.get()
+        if key is None or key.priority is None:
+            return 1, self.limits.default_priority_level
+        level = min(key.priority, self.limits.priority_levels)
+        return level, level
+
     @contextmanager
     def admit(
         self,
@@ -93,8 +118,9 @@ class Service:
         """A request, which has its place while the block runs; its end is counted here.
 
         To be entered before a photo is read from the network, with what it may have as
-        `upload_bytes`: memory is bounded by that too. `check` then refuses, before the upload, what
-        cannot be answered in time: it is False where a later deadline may stand in the upload.
+        `upload_bytes`; what arrives of it is counted (`Request.hold_upload`). `check` then refuses,
+        before the upload, what cannot be answered in time: it is False where a later deadline may
+        stand in the upload.
         Raises Overloaded or WouldMiss at once then, Expired for a timeout of zero, NotFound for a
         version that is not served.
         """
@@ -105,17 +131,20 @@ class Service:
             if self.state is State.STOPPING:
                 raise NotReady("the server is stopping")
             level = self._level(priority)
-            pipeline = self.repository.pick(version)
+            pipeline = self.pick(version)
+            if face.endswith("-stream") and (key := caller.get()):
+                key.spend()  # other faces have asked for it before (api/access.py)
             request = Request(
                 face, model or pipeline.model.name, pipeline, self.gate, start, start + wanted_s,
-                timeout_s is not None, level, start, upload_bytes,
+                timeout_s is not None, level, start, upload_bytes, visits.current.get(),
             )  # fmt: skip
             if not wanted_s > 0:
                 raise Expired("the deadline passed before the request arrived")
             if upload_bytes > self.limits.max_request_bytes:
-                raise self.too_large(upload_bytes)
-            self.gate.enter(pipeline.users, upload_bytes)
-            request.held = upload_bytes
+                raise self.limits.too_large(upload_bytes)
+            first = min(upload_bytes, CHUNK_BYTES)
+            self.gate.enter(pipeline.users, first)
+            request.uploaded = request.held = first
         except ServeError as error:
             self.refused(face, error, request)
             raise
@@ -129,6 +158,8 @@ class Service:
         else:
             if not request.timings and request.failure:
                 self.refused(face, request.failure, request)
+                if request.visit:
+                    request.visit.error = request.failure
             if request.timings:
                 # After the answer has gone out, and before its caller could ask for the counts.
                 number, total_s = request.version.number, time.monotonic() - start
@@ -137,7 +168,9 @@ class Service:
                     face, request.model, number, request.timings, total_s,
                 )  # fmt: skip
         finally:
-            self.gate.leave(request.version.users, upload_bytes)
+            if request.visit:
+                request.visit.version = request.version.number
+            self.gate.leave(request.version.users, request.uploaded)
 
     def amend(
         self,
@@ -149,7 +182,7 @@ class Service:
         """What a message asks for that was read after the request was admitted: a timeout from
         then, a priority, a version. Raises as `admit` does."""
         if version and version != request.version.number:
-            pipeline = self.repository.pick(version)
+            pipeline = self.pick(version)
             pipeline.users.count += 1
             request.version.users.leave()
             request.version = pipeline
@@ -161,10 +194,31 @@ class Service:
             latest = request.deadline if request.has_deadline else math.inf
             request.deadline = min(latest, request.received + timeout_s)
 
-    def classify(self, request: Request, photo: Photo, waited: bool = False) -> Awaitable[Answer]:
+    def classify(
+        self,
+        request: Request,
+        photo: Photo,
+        waited: bool = False,
+        square: bool = False,
+        fresh: bool = False,
+        look_inside: bool = False,
+    ) -> Awaitable[Answer]:
         """Raises a ServeError, at once or when awaited; nothing else is the caller's doing.
-        `waited`: other photos of the request came first."""
-        job = Job(request, request.deadline, request.level)
+        `waited`: other photos of the request came first. `square`, `look_inside`: see Job. `fresh`:
+        not from the cache, which keeps no crops."""
+        if self._cache is None or square or fresh or look_inside:
+            return self._compute(request, photo, waited, square, look_inside)
+        return self._cache.answer(request, photo, lambda: self._compute(request, photo, waited))
+
+    def _compute(
+        self,
+        request: Request,
+        photo: Photo,
+        waited: bool,
+        square: bool = False,
+        look_inside: bool = False,
+    ) -> Awaitable[Answer]:
+        job = Job(request, request.deadline, request.level, square, look_inside)
         try:
             if waited and time.monotonic() >= request.deadline:
                 raise Expired("the deadline passed before it was this photo's turn")
@@ -175,17 +229,24 @@ class Service:
         return job.answer()
 
     async def classify_many(
-        self, request: Request, photos: Sequence[Photo], *, all_or_none: bool = False
+        self,
+        request: Request,
+        photos: Sequence[Photo],
+        *,
+        all_or_none: bool = False,
+        fresh: bool = False,
     ) -> list[Answer | ServeError]:
         """Many photos of one request at once, so that they share batches. Each has its own end, and
         the request counts as failed when none was answered; with `all_or_none` the first photo that
         fails, fails the request: then a ServeError is raised."""
+        if (key := caller.get()) and len(photos) > 1:
+            key.spend(len(photos) - 1, debt=True)
         window = asyncio.Semaphore(self.share)
 
         async def answer(number: int, photo: Photo) -> Answer | ServeError:
             async with window:
                 try:
-                    return await self.classify(request, photo, waited=number >= self.share)
+                    return await self.classify(request, photo, number >= self.share, fresh=fresh)
                 except ServeError as error:
                     if not all_or_none:
                         return error.without_traceback()
@@ -193,7 +254,6 @@ class Service:
                         raise type(error)(f"photo {number}: {error}") from None
                     raise
 
-        request.all_or_none = all_or_none
         tasks = [asyncio.ensure_future(answer(i, photo)) for i, photo in enumerate(photos)]
         try:
             answers = await asyncio.gather(*tasks)
@@ -205,8 +265,10 @@ class Service:
 
     def refused(self, face: str, error: BaseException, request: Request | None = None) -> None:
         """Counts a request that failed, admitted or not."""
-        if not isinstance(error, ServeError):
-            error = Cancelled() if isinstance(error, asyncio.CancelledError) else ServeError()
+        error = outcome(error)
+        visit = request.visit if request else visits.current.get()
+        if visit:
+            visit.counted = True
         if not request or isinstance(error, NotFound):  # no version's doing
             self.metrics.request_failed(face, error)
             return
@@ -214,31 +276,21 @@ class Service:
         number = request.version.number
         self.metrics.request_failed(face, error, request.model, number, total_s)
 
-    def too_large(self, size: int | None = None) -> TooLarge:
-        upload = f"the upload has {size:,} bytes" if size else "the upload is too large"
-        return TooLarge(f"{upload}; at most {self.limits.max_request_bytes:,} are accepted")
-
     async def drain(self, timeout_s: float) -> bool:
         """Admits nothing any more and waits for what was admitted; False if some is left."""
         self.state = State.STOPPING
         return await self.gate.drain(timeout_s)
 
     def _level(self, priority: int | None) -> int:
-        levels = self.limits.priority_levels
+        highest, default = self.levels
         if priority is None:
-            return self.limits.default_priority_level
-        if not 1 <= priority <= levels:
+            return default
+        if not 1 <= priority <= self.limits.priority_levels:
+            levels = self.limits.priority_levels
             raise BadRequest(f"priority must lie between 1, the highest, and {levels}")
+        if priority < highest:
+            raise Forbidden(f"this key may name priority {highest} or lower ones: 1 is the highest")
         return priority
 
     def _backlog_s(self) -> float:
         return max((p.estimate.backlog_s() for p in self.repository.served), default=0.0)
-
-
-def checked_k(k: int | None, classes: int) -> int:
-    """Raises BadRequest; 5 unless told, or all classes of a model that has fewer."""
-    if k is None:
-        return min(DEFAULT_TOP_K, classes)
-    if not 1 <= k <= classes:
-        raise BadRequest(f"top_k must lie between 1 and {classes}, not {k}")
-    return k

@@ -13,13 +13,14 @@ import signal
 import sys
 from pathlib import Path
 
-from server.app import run, run_or_exit
 from server.config import Config
+from server.running import run, run_or_exit
 from server.telemetry import logs
 from server.workers.peers import Seat
 
 
 def main() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is ready
     config = Config(**json.loads(sys.stdin.readline()))
     seat = Seat(Path(sys.argv[1]), int(sys.argv[2]))
     logs.configure(config.log_level, config.log_format == "json", f"worker {seat.number}")

@@ -14,7 +14,7 @@ CENTRES = 25 * np.arange(CLASSES, dtype=np.float32) + 12
 """The mean brightness that each class is nearest to."""
 
 
-def grey_bundle() -> Bundle:
+def grey_bundle(card: bytes = b"# grey\n") -> Bundle:
     """It takes the place of the starter where the process is looked at, and not the network."""
     onnx, golden = _network(), _golden()
     tiny = tiny_bundle()
@@ -24,8 +24,10 @@ def grey_bundle() -> Bundle:
         model=ModelName("alexnet", "1", CLASSES, CLASSES, "Ten shades of grey."),
         artifacts=(replace(artifact, sha256=sha256(onnx)),),
         golden=File("golden.npz", sha256(golden)),
+        card=File("card.md", sha256(card)),
     )
-    return Bundle(manifest, {**tiny.files, artifact.file: onnx, "golden.npz": golden}, "grey")
+    own = {artifact.file: onnx, "golden.npz": golden, "card.md": card}
+    return Bundle(manifest, {**tiny.files, **own}, "grey")
 
 
 def _network() -> bytes:

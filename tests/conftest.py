@@ -1,6 +1,7 @@
 """Fixtures for several test files: the shipped bundle, a server in a process of its own."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,8 @@ from tests.processes import ServerProcess, start_server, stop_server
 os.environ["ALEXNET_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "costmodels")
 # torch on one thread, here and in the commands: two lanes of tests would fight for the CPUs.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Ctrl-C is ignored by what a shell starts in the background, and by every command that that starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

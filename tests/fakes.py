@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ from server.app import Server, serving
 from server.config import Config
 from server.engines.base import Pending
 from server.engines.model import Model
-from server.models.repository import Open, Source
+from server.models.repository import Open
+from server.models.sources import Source
 from server.scheduler.batcher import BatchPolicy
 from server.scheduler.costs import CostModel
 from server.scheduler.decoder import Decoder
@@ -124,13 +126,17 @@ class Fake:
         return self.service.repository.served[-1]
 
     @property
+    def _scheme(self) -> str:
+        return "https" if self.server.door.certificates else "http"
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.http.port}"
+        return f"{self._scheme}://127.0.0.1:{self.server.http.port}"
 
     @property
     def private_url(self) -> str:
         """The port of metrics and probes."""
-        return f"http://127.0.0.1:{self.server.private.port}"
+        return f"{self._scheme}://127.0.0.1:{self.server.private.port}"
 
     @property
     def target(self) -> str:
@@ -161,6 +167,9 @@ async def faking(
     request_timeout_s: float = 5.0,
     priority_levels: int = 1,
     repository_control: str = "off",
+    cache_bytes: int = 0,
+    access_log: str = "errors",
+    **more: Any,
 ) -> AsyncIterator[Fake]:
     engine = FakeEngine()
     bundle = tiny_bundle()
@@ -186,7 +195,10 @@ async def faking(
         request_timeout_ms=round(request_timeout_s * 1000),
         priority_levels=priority_levels,
         repository_control=repository_control,
+        cache_bytes=cache_bytes,
+        access_log=access_log,
         drain_timeout_s=0,
+        **more,
     )
     async with serving(config, make_open=make_open) as server:
         try:

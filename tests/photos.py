@@ -9,6 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from alexnet.formats import FORMATS
+
+DRAWN = [name for name in FORMATS if name != "HEIF"]
+"""The formats that can be written here, too."""
+
 
 def draw(width: int = 320, height: int = 240, mode: str = "RGB", seed: int = 0) -> Image.Image:
     """Smooth coloured waves, different in every corner; RGBA fades out to the right."""

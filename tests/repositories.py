@@ -12,7 +12,8 @@ from alexnet.bundle import Bundle
 from alexnet.manifest import BundleError
 from server.engines.model import Model
 from server.models.policy import VersionPolicy
-from server.models.repository import Entry, Repository, Source
+from server.models.repository import Entry, Repository
+from server.models.sources import Source
 from server.scheduler.batcher import BatchPolicy
 from server.scheduler.decoder import Decoder
 from server.scheduler.pipeline import Pipeline
@@ -81,13 +82,16 @@ class FakeRepository:
         self.calls: list[str] = []
         self.broken = ""
 
-    def index(self) -> list[Entry]:
+    async def index(self) -> list[Entry]:
         return [Entry("1", "READY"), Entry("2", "UNAVAILABLE", "not loaded")]
 
     async def load(self, only: Collection[str] | None = None) -> None:
         if self.broken:
             raise BundleError(self.broken)
         self.calls.append("load")
+
+    async def reload(self) -> None:
+        self.calls.append("reload")
 
     async def unload(self) -> None:
         self.calls.append("unload")

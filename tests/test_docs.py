@@ -8,8 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gpu.nvml import READINGS
-from server.config import Config, parser
+from server.config import Config
 from server.engines.runtimes import RUNTIMES
+from server.options import parser
 from server.telemetry.counts import STAGES
 from server.telemetry.gpus import ENGINES
 from server.telemetry.metrics import Metrics
@@ -39,18 +40,27 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+def test_every_adr_has_a_number_of_its_own() -> None:
+    numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "adr").glob("*.md"))]
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
+
+
 def test_make_targets_in_documents_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for path in DOCUMENTS:
-        for target in re.findall(r"`?make ([a-z]+)", path.read_text()):
+        for target in re.findall(r"`?make ([a-z]+(?:-[a-z]+)*)", path.read_text()):
             if target in {"a", "it", "sure", "one"}:
                 continue
             assert target in targets, f"{path.name}: make {target}"
 
 
 def test_commands_in_documents_exist() -> None:
-    commands = set(re.findall(r"^(alexnet-\w+) =", (ROOT / "pyproject.toml").read_text(), re.M))
-    commands |= {"alexnet-bn", "alexnet-caffe"}  # networks
+    commands = {
+        command
+        for project in (ROOT / "pyproject.toml", ROOT / "alexnet_client" / "pyproject.toml")
+        for command in re.findall(r"^(alexnet-\w+) =", project.read_text(), re.M)
+    }
+    commands |= {"alexnet-bn", "alexnet-caffe", "alexnet-small"}  # networks
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for command in re.findall(r"\b(alexnet-[a-z]+)\b", path.read_text()):
             assert command in commands, f"{path.name}: {command}"
@@ -74,7 +84,7 @@ def test_every_runtime_and_metric_of_gpus_is_in_the_page_on_gpus() -> None:
     for runtime in RUNTIMES:
         if runtime.on_gpu:
             assert f"`{runtime.name}`" in text
-            assert f"alexnet[{runtime.extra}]" in text
+            assert f"pip install '.[{runtime.extra}]'" in text
             assert f"| {', '.join(runtime.precisions)} |" in text
     names = [name for name, *_ in READINGS]
     for name in (*names, *(f"alexnet_engine_{name}_total" for name, *_ in ENGINES)):
@@ -107,7 +117,9 @@ def test_every_recipe_and_network_is_in_the_page_on_training() -> None:
 
 
 def test_flags_in_the_page_on_training_exist() -> None:
-    sources = ("training/__main__.py", "export/__main__.py", "export/evaluate.py")
+    sources = (
+        "training/options.py", "training/label.py", "export/options.py", "export/evaluate.py"
+    )  # fmt: skip
     known = {
         flag
         for source in sources
@@ -131,3 +143,21 @@ def test_every_test_that_documents_name_exists() -> None:
             assert name in names, f"{path.name}: {name}"
         for pattern in re.findall(r"`(?:tests/service/)?(test_\w+\*\.py)`", path.read_text()):
             assert any(Path(name).match(pattern) for name in names), f"{path.name}: {pattern}"
+
+
+def test_every_fault_in_the_page_on_reliability_is_shown_by_a_test_that_exists() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    rows = [row.split(" | ") for row in page.splitlines() if row.startswith("| ")]
+    faults = [row for row in rows if not row[0].startswith("| fault")]
+    assert len(faults) >= 40
+    texts: dict[str, str] = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        texts[path.name] = texts.get(path.name, "") + path.read_text()
+    for fault, *_, shown in faults:
+        names = re.findall(r"`(?:(test_\w+\.py)(?:: )?)?(test_\w+)?`", shown)
+        assert names or shown == "the same |", f"nothing shows: {fault}"
+        file = ""
+        for named, test in names:
+            file = named or file
+            assert file in texts, f"there is no {file}"
+            assert not test or f"def {test}(" in texts[file], f"{file} has no {test}"

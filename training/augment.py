@@ -11,17 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.pixels import IMAGENET, Pixels
 from training.recipe import Recipe
-
-# The principal components of ImageNet's pixels (RGB, 0-255): standard deviations, and one
-# component a row (cuda-convnet2's `color_pca`; figures from its released batches). The last and
-# by far the largest is brightness.
-PCA_STD = (19.7208, 37.0939, 121.7801)
-PCA = (
-    (0.41795513, -0.81698062, 0.39731118),
-    (-0.71257945, -0.02354167, 0.70119634),
-    (-0.56351045, -0.5761844, -0.59200296),
-)
+from training.views import Boxes, resize
 
 
 @dataclass(frozen=True)
@@ -41,18 +33,26 @@ class Views:
     """(N, 3), grey levels; pixels about their mean become gain * pixel + shift."""
     sharpness: Tensor | None
     grain: Tensor | None
+    boxes: Boxes | None = None
+    """The crops that a teacher saw, in place of the tops, lefts and flips above."""
 
     def part(self, rank: int, count: int) -> "Views":
         """Every `count`-th photo from `rank` on."""
         every = self.__dict__.items()
         own: dict[str, Any] = {k: v[rank::count] for k, v in every if isinstance(v, Tensor)}
-        return replace(self, **own)
+        return replace(self, boxes=self.boxes and self.boxes.at(slice(rank, None, count)), **own)
+
+    def of(self, boxes: Boxes) -> "Views":
+        """The same colours and texture on these crops."""
+        return replace(self, size=(self.px, self.px), boxes=boxes)
 
     def cut(self, images: Tensor, index: Tensor) -> Tensor:
         """(M, S, S, 3) uint8 photos, of which (N,) `index` -> (N, height, width, 3) uint8.
 
         Crops and mirrors in one gather, which reads only the pixels that are used.
         """
+        if self.boxes is not None:
+            return self.boxes.cut(images, index, self.px, self.kernel)
         height, width = self.size
         rows = self.tops[:, None] + torch.arange(height)
         columns = torch.arange(width).expand(len(self.lefts), -1)
@@ -61,20 +61,25 @@ class Views:
         where = (index[:, None, None], rows[:, :, None], columns[:, None, :])
         return images[tuple(w.to(images.device, non_blocking=True) for w in where)]
 
-    def __call__(self, cut: Tensor, recipe: Recipe) -> Tensor:
-        """(N, height, width, 3) uint8 -> (N, 3, px, px) float32, normalised, channels last."""
-        x = cut.permute(0, 3, 1, 2)
-        if x.device.type != "cpu":  # the CPU resizes bytes five times faster than floats
-            x = x.float()
-        px = (self.px, self.px)
-        if self.size != px:
-            smooth = self.kernel != "nearest" and max(self.size) > self.px
-            x = F.interpolate(x, px, mode=self.kernel, antialias=smooth)
+    def __call__(self, cut: Tensor, recipe: Recipe, mean: Tensor | None = None) -> Tensor:
+        """(N, height, width, 3) uint8 -> (N, 3, px, px) float32, normalised, channels last.
+
+        `mean` is a mean image, (px, px, 3); it is subtracted wherever the crops come from, and
+        mirrored with none of them, as in the code of 2012.
+        """
+        x = resize(cut.permute(0, 3, 1, 2), self.px, self.kernel)
         x = self._texture(x.float())
         # gain (x - mean) + shift, then / std, as one factor and one sum
-        mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (recipe.mean, recipe.std))
+        channels, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (recipe.mean, recipe.std))
         gain = self.gain[:, None, None, None] / std
-        bias = self.shift[:, :, None, None] / std - mean * gain
+        bias = self.shift[:, :, None, None] / std
+        if mean is None:
+            bias = bias - channels * gain
+        else:
+            x.sub_(mean.permute(2, 0, 1))
+        factors = gain.unique()
+        if len(factors) == 1:  # without jitter: one pass over the pixels instead of two
+            return torch.add(bias.to(x.device), x, alpha=factors.item(), out=x)
         return x.mul_(gain.to(x.device)).add_(bias.to(x.device))
 
     def _texture(self, x: Tensor) -> Tensor:
@@ -90,7 +95,13 @@ class Views:
 
 
 def draw(
-    recipe: Recipe, count: int, side: int, px: int, noise: float, generator: torch.Generator
+    recipe: Recipe,
+    count: int,
+    side: int,
+    px: int,
+    noise: float,
+    generator: torch.Generator,
+    pixels: Pixels = IMAGENET,
 ) -> Views:
     """The views of `count` photos of `side` px; `noise` is the strength of the colour noise.
 
@@ -102,8 +113,11 @@ def draw(
     def per_photo(drawn: Tensor) -> Tensor:
         return drawn.repeat_interleave(recipe.chunk)[:count]
 
-    tops = per_photo(torch.randint(side - height + 1, (chunks,), generator=generator))
-    lefts = per_photo(torch.randint(side - width + 1, (chunks,), generator=generator))
+    def places(length: int) -> Tensor:
+        most = side - length + (recipe.far_edge or length == side)
+        return per_photo(torch.randint(most, (chunks,), generator=generator))
+
+    tops, lefts = places(height), places(width)
     mirrored = per_photo(torch.rand(chunks, generator=generator) < 0.5)
     kernel = recipe.filters[int(torch.randint(len(recipe.filters), (), generator=generator))]
     # Contrast is scaled about mid-grey, brightness shifted, both by up to `jitter`.
@@ -112,7 +126,7 @@ def draw(
     middle = 128 - torch.tensor(recipe.mean)
     shift = shift + middle * (1 - gain[:, None])
     if noise:
-        shift = shift + noise * colour_noise(recipe, count, generator)
+        shift = shift + noise * colour_noise(recipe, count, generator, pixels)
         if recipe.noise == "code":  # the code divides by 1.1 in training only
             gain, shift = gain / (1 + noise), shift / (1 + noise)
     sharpened = bool(torch.rand((), generator=generator) < 0.5)
@@ -125,16 +139,16 @@ def draw(
     )  # fmt: skip
 
 
-def colour_noise(recipe: Recipe, count: int, generator: torch.Generator) -> Tensor:
+def colour_noise(recipe: Recipe, count: int, generator: torch.Generator, pixels: Pixels) -> Tensor:
     """(count, 3) grey levels along the principal components of colour (section 4.1).
 
     The code of 2012 weighs the components by their standard deviations, the paper by their
     eigenvalues (here of pixels between 0 and 1): half as strong along the first.
     """
-    weights = torch.tensor(PCA_STD)
+    weights = pixels.deviations
     if recipe.noise == "paper":
         weights = weights**2 / 255
-    return (torch.randn(count, 3, generator=generator) * weights) @ torch.tensor(PCA)
+    return (torch.randn(count, 3, generator=generator) * weights) @ pixels.components
 
 
 def _size(view: tuple[float, float], side: int, generator: torch.Generator) -> tuple[int, int]:

@@ -10,10 +10,11 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,13 @@ from alexnet.preprocess import InvalidImage, preprocess
 from alexnet.spec import Preprocess
 from training.photos import PhotoFile, Photos, photo_files
 
+__all__ = ["Dataset", "PhotoFile", "class_list", "load", "load_unlabelled", "pack_bytes"]
+
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 _AHEAD = 256  # photos being decoded or waiting to be written
+_SAMPLE = 200  # photos whose pixels are part of a digest
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,12 @@ class Dataset:
     images: NDArray[np.uint8]
     """(N, side, side, 3), mapped from a file, so that it lives in the page cache."""
     targets: NDArray[np.int64]
+    """(N,); -1 for photos without a class."""
     labels: Labels
     skipped: tuple[str, ...] = ()
     """Names of the photos that could not be read."""
+    packed_sha256: str = ""
+    """Of the pixels, if it was kept when they were packed."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -47,7 +54,25 @@ class Dataset:
     @property
     def known(self) -> list[int]:
         """The classes that have photos here, ascending."""
-        return np.unique(self.targets).tolist()
+        return np.unique(self.targets[self.targets >= 0]).tolist()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the pixels, in their order: soft labels belong to exactly these."""
+        if self.packed_sha256:
+            return self.packed_sha256
+        digest = sha256()
+        for start in range(0, len(self), _AHEAD):
+            digest.update(np.ascontiguousarray(self.images[start : start + _AHEAD]).data)
+        return digest.hexdigest()
+
+    def digest(self) -> str:
+        """Differs for other photos, classes or another order; of some of the pixels, spread over
+        all photos, so that it takes less than a second."""
+        hashed = sha256(self.labels.to_tsv().encode() + self.targets.tobytes())
+        for image in self.images[:: max(1, len(self) // _SAMPLE)]:
+            hashed.update(image.tobytes())
+        return hashed.hexdigest()
 
 
 def class_list(groups: set[str]) -> Labels:
@@ -59,24 +84,42 @@ def class_list(groups: set[str]) -> Labels:
 
 
 def load(
-    sources: list[Path], spec: Preprocess, labels: Labels | None = None, cache: Path | None = None
+    sources: list[Path] | Photos,
+    spec: Preprocess,
+    labels: Labels | None = None,
+    cache: Path | None = None,
+    *,
+    classes: bool = True,
 ) -> Dataset:
     """Decodes every photo to `spec`'s crop; with a `cache` folder only the first time.
 
-    A photo that cannot be read is logged, counted and skipped. Raises ValueError.
+    A photo that cannot be read is logged, counted and skipped. Without `classes`, the names of
+    folders mean nothing, and `labels` must be given. Raises ValueError.
     """
-    photos = Photos(sources)
+    photos = sources if isinstance(sources, Photos) else Photos(sources)
     if cache is None:
         with tempfile.TemporaryFile() as file:
-            groups, skipped = _pack(photos, spec, file)
-            return _dataset(file, groups, skipped, spec, labels, sources)
-    key = sha256(f"{FORMAT}|{asdict(spec)}|{photos.fingerprint()}".encode()).hexdigest()[:16]
-    folder = cache / key
+            facts = _pack(photos, spec, file)
+            return _dataset(file, facts, spec, photos, labels, classes=classes)
+    folder = _pack_folder(photos, spec, cache)
     if not folder.exists():
         _fill(folder, photos, spec)
-    facts = json.loads((folder / "photos.json").read_text())
+    facts = json.loads((folder / "photos.json").read_text(encoding="utf-8"))
     with (folder / "images.u8").open("rb") as file:
-        return _dataset(file, facts["groups"], facts["skipped"], spec, labels, sources)
+        return _dataset(file, facts, spec, photos, labels, classes=classes)
+
+
+def pack_bytes(photos: Photos, spec: Preprocess, cache: Path) -> int:
+    """What `load` would write to `cache`: 0 if the pack is there. Photos in shards are not counted:
+    how many they hold is known only when they are read."""
+    if _pack_folder(photos, spec, cache).exists():
+        return 0
+    return (photos.count or 0) * 3 * spec.crop**2
+
+
+def _pack_folder(photos: Photos, spec: Preprocess, cache: Path) -> Path:
+    key = sha256(f"{FORMAT}|{spec.settings()}|{photos.fingerprint}".encode()).hexdigest()[:16]
+    return cache / key
 
 
 def load_unlabelled(sources: list[Path], spec: Preprocess, most: int) -> NDArray[np.uint8]:
@@ -85,7 +128,7 @@ def load_unlabelled(sources: list[Path], spec: Preprocess, most: int) -> NDArray
     chosen = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
     crops = [crop for _, crop in _decode([files[i] for i in chosen], spec, []) if crop is not None]
     if not crops:
-        raise _unreadable_error(sources)
+        raise _unreadable_error(", ".join(map(str, sources)))
     return np.stack(crops)
 
 
@@ -96,10 +139,9 @@ def _fill(folder: Path, photos: Photos, spec: Preprocess) -> None:
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
     try:
         with (unfinished / "images.u8").open("wb") as file:
-            groups, skipped = _pack(photos, spec, file)
+            facts = _pack(photos, spec, file)
             os.fsync(file.fileno())
-        facts = {"groups": groups, "skipped": skipped}
-        (unfinished / "photos.json").write_text(json.dumps(facts))
+        (unfinished / "photos.json").write_text(json.dumps(facts), encoding="utf-8")
         try:
             unfinished.rename(folder)
         except OSError:  # another process was faster
@@ -109,44 +151,50 @@ def _fill(folder: Path, photos: Photos, spec: Preprocess) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _pack(photos: Photos, spec: Preprocess, file: BinaryIO) -> tuple[list[str], list[str]]:
-    """Writes the crops to `file`; returns the class of each, and the names of those skipped."""
+def _pack(photos: Photos, spec: Preprocess, file: BinaryIO) -> dict[str, Any]:
+    """Writes the crops to `file`; returns `groups`, the class of each, the names of those `skipped`
+    and the `sha256` of all pixels."""
     groups: list[str] = []
     skipped: list[str] = []
+    digest = sha256()
     bar = tqdm(_decode(photos, spec, skipped), "decoding", photos.count, leave=False, unit="photo")
     for photo, crop in bar:
         if crop is not None:
             groups.append(photo.group)
-            file.write(crop.tobytes())
+            file.write(crop.data)
+            digest.update(crop.data)
     file.flush()
     if skipped:
         log.warning("%d of %d photos could not be read", len(skipped), len(skipped) + len(groups))
-    return groups, skipped
+    return {"groups": groups, "skipped": skipped, "sha256": digest.hexdigest()}
 
 
 def _dataset(
     file: BinaryIO,
-    groups: list[str],
-    skipped: list[str],
+    facts: dict[str, Any],
     spec: Preprocess,
+    photos: Photos,
     labels: Labels | None,
-    sources: list[Path],
+    *,
+    classes: bool,
 ) -> Dataset:
+    groups = facts["groups"]
     if not groups:
-        raise _unreadable_error(sources)
+        raise _unreadable_error(photos.names)
     labels = labels or class_list(set(groups))
     unknown = set(groups) - labels.index.keys()
-    if unknown:
+    if unknown and classes:
         raise ValueError(f"{len(unknown)} folders are no known class, such as {min(unknown)!r}")
     # "c", copy on write: torch warns of arrays that are not writable
     shape = (len(groups), spec.crop, spec.crop, 3)
     images: NDArray[np.uint8] = np.memmap(file, np.uint8, "c", shape=shape)
-    targets = np.array([labels.index[group] for group in groups], np.int64)
-    return Dataset(images, targets, labels, tuple(skipped))
+    targets = np.array([labels.index[g] if classes else -1 for g in groups], np.int64)
+    # A pack of an earlier version has no hash.
+    return Dataset(images, targets, labels, tuple(facts["skipped"]), facts.get("sha256", ""))
 
 
-def _unreadable_error(sources: list[Path]) -> ValueError:
-    return ValueError(f"none of the photos in {', '.join(map(str, sources))} could be read")
+def _unreadable_error(names: str) -> ValueError:
+    return ValueError(f"none of the photos in {names} could be read")
 
 
 def _decode(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.manifest import accuracy_in_words
 from training.data import Dataset
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -19,8 +20,9 @@ class Score(NamedTuple):
     top5: float
     photos: int
 
-    def __str__(self) -> str:
-        return f"top-1 {self.top1:.1%}, top-5 {self.top5:.1%} of {self.photos} photos"
+    def in_words(self, classes: int) -> str:
+        """For people, of a network that knows so many classes."""
+        return f"{accuracy_in_words(self.top1, self.top5, classes)} of {self.photos:,} photos"
 
     @property
     def standard_error(self) -> float:
@@ -73,16 +75,6 @@ def average(members: Sequence[Outputs]) -> Outputs:
     """The mean of (N, classes) probabilities, as for the five CNNs of Krizhevsky et al. 2012
     (section 6)."""
     return sum(members[1:], start=members[0]) / len(members)
-
-
-def cut_ten_views(squares: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
-    """(N, side, side, 3) -> (N, 10, crop, crop, 3): the four corners and the centre, then their
-    mirror images in the same order (Krizhevsky et al. 2012, section 4.1)."""
-    far = squares.shape[1] - crop
-    assert far >= 0, "a crop cannot be larger than the square"
-    places = [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
-    views = np.stack([squares[:, y : y + crop, x : x + crop] for y, x in places], 1)
-    return np.concatenate([views, views[:, :, :, ::-1]], 1)
 
 
 def _ranks(outputs: Outputs, targets: NDArray[np.int64]) -> NDArray[np.int64]:

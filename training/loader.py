@@ -1,25 +1,32 @@
 """Batches of cropped photos on the training device: resident there if they fit, else streamed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from training.augment import Views
 from training.data import Dataset
+from training.pools import Pool
+from training.softlabels import Answers
 
 _SHARE = 0.5  # of the free memory of the device; the rest is for the network
+_Order = TypeVar("_Order")
+_Batch = TypeVar("_Batch")
 
 
 @dataclass(frozen=True)
 class Order:
-    """The batch of one step: its photos and their augmentation."""
+    """Photos of one step and their augmentation."""
 
     index: Tensor
     """(N,) int64"""
     views: Views
+    numbers: Tensor | None = None
+    """(N,) int64: which of a teacher's views these are."""
 
 
 class Loader:
@@ -46,21 +53,9 @@ class Loader:
 
     def batches(self, orders: Iterator[Order]) -> Iterator[tuple[Tensor, Tensor, Views]]:
         """(N, h, w, 3) uint8 crops and (N,) targets on the device, and the views to apply."""
-        if self.resident:
-            for order in orders:
-                yield self._cut(order)
-            return
-        with ThreadPoolExecutor(1) as thread:
-            ahead = None
-            for order in orders:
-                following = thread.submit(self._cut, order)
-                if ahead is not None:
-                    yield ahead.result()
-                ahead = following
-            if ahead is not None:
-                yield ahead.result()
+        return _cut_each(orders, self.cut, ahead=not self.resident)
 
-    def _cut(self, order: Order) -> tuple[Tensor, Tensor, Views]:
+    def cut(self, order: Order) -> tuple[Tensor, Tensor, Views]:
         cut = order.views.cut(self.images, order.index)
         if self.device.type == "cuda" and not self.resident:
             cut = cut.pin_memory()
@@ -70,3 +65,57 @@ class Loader:
             targets.to(self.device, non_blocking=True),
             order.views,
         )
+
+
+class Part(NamedTuple):
+    """The photos of one pool in a batch; all tensors are on the device."""
+
+    cut: Tensor
+    targets: Tensor
+    views: Views
+    answers: list[Answers]
+    """Of each teacher; empty without one."""
+
+
+class PoolLoader:
+    """The batches of several pools: a part of each."""
+
+    def __init__(self, pools: Sequence[Pool], device: torch.device):
+        self.pools, self.device = pools, device
+        self.loaders = [Loader(pool.data, device) for pool in pools]
+
+    def batches(self, orders: Iterator[Sequence[Order]]) -> Iterator[list[Part]]:
+        """The parts of each batch that have photos."""
+        ahead = not all(loader.resident for loader in self.loaders)
+        return _cut_each(orders, self._cut, ahead=ahead)
+
+    def _cut(self, orders: Sequence[Order]) -> list[Part]:
+        parts = []
+        for pool, loader, order in zip(self.pools, self.loaders, orders, strict=True):
+            if len(order.index):
+                parts.append(Part(*loader.cut(order), self._answers(pool, order)))
+        return parts
+
+    def _answers(self, pool: Pool, order: Order) -> list[Answers]:
+        if order.numbers is None:
+            return []
+        read = [soft.answers(order.index, order.numbers) for soft in pool.soft]
+        return [Answers(*(value.to(self.device) for value in answers)) for answers in read]
+
+
+def _cut_each(
+    orders: Iterator[_Order], cut: Callable[[_Order], _Batch], *, ahead: bool
+) -> Iterator[_Batch]:
+    """`cut` of each order; in a thread and one ahead of its use if `ahead`."""
+    if not ahead:
+        yield from map(cut, orders)
+        return
+    with ThreadPoolExecutor(1) as thread:
+        waiting = None
+        for order in orders:
+            following = thread.submit(cut, order)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()

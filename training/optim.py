@@ -9,29 +9,60 @@ from training.schedule import Rates, rates
 
 
 def optimizer(network: AlexNet | Column, recipe: Recipe) -> torch.optim.SGD:
-    """One group for each field of `Rates`. Only weight matrices decay: never biases or norms."""
+    """One group for each field of `Rates`, or more where layers differ: by their rate
+    (`recipe.body`), or as some are frozen at first (the fused step takes no group of which only a
+    part has momentum). Only weight matrices decay: never biases or norms."""
     first = {id(p) for p in network.layers[0].parameters()}
-    groups: dict[str, list[torch.nn.Parameter]] = {}
+    last = {id(p) for p in network.layers[-1].parameters()}
+    frozen = {id(p) for p in _frozen(network)} if recipe.frozen else set()
+    groups: dict[tuple[str, float, bool], list[torch.nn.Parameter]] = {}
     for parameter in network.parameters():
         name = "weights" if parameter.dim() > 1 else "biases"
         if id(parameter) in first:
             name = f"conv1_{name}"
-        groups.setdefault(name, []).append(parameter)
+        factor = 1.0 if id(parameter) in last else recipe.body
+        groups.setdefault((name, factor, id(parameter) in frozen), []).append(parameter)
     return torch.optim.SGD(
         [
             {
-                "params": groups[name],
+                "params": parameters,
                 "rate": name,
+                "factor": factor,
                 "weight_decay": recipe.weight_decay if name.endswith("weights") else 0.0,
             }
-            for name in Rates._fields
-            if name in groups
+            for (name, factor, _), parameters in sorted(groups.items(), key=_place)
         ],
         lr=recipe.peak_lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         fused=True,  # one pass over 61 M parameters: 34 ms against 64 ms on two cores
     )
+
+
+def _place(item: tuple[tuple[str, float, bool], object]) -> tuple[int, float, bool]:
+    (name, factor, frozen), _ = item
+    return Rates._fields.index(name), factor, frozen
+
+
+def _frozen(network: AlexNet | Column) -> list[torch.nn.Parameter]:
+    """What stays as it is at first: all but the last layer; nothing of a column."""
+    if not isinstance(network, AlexNet):
+        return []
+    last = {id(p) for p in network.layers[-1].parameters()}
+    return [p for p in network.parameters() if id(p) not in last]
+
+
+def freeze(network: AlexNet | Column, frozen: bool, *, alone: bool) -> list[torch.nn.Parameter]:
+    """The parameters of all layers but the last, if they are to stay as they are: drop their
+    gradients.
+
+    A process that trains `alone` does not compute them, which saves half of the step and more;
+    several processes wait for each other's.
+    """
+    parameters = _frozen(network)
+    for parameter in parameters:
+        parameter.requires_grad_(not (frozen and alone))
+    return parameters if frozen else []
 
 
 def set_rates(sgd: torch.optim.SGD, recipe: Recipe, step: int, steps: int) -> Rates:
@@ -43,7 +74,7 @@ def set_rates(sgd: torch.optim.SGD, recipe: Recipe, step: int, steps: int) -> Ra
     """
     now, before = rates(recipe, step, steps), rates(recipe, max(0, step - 1), steps)
     for group in sgd.param_groups:
-        rate, former = getattr(now, group["rate"]), getattr(before, group["rate"])
+        rate, former = (group["factor"] * getattr(r, group["rate"]) for r in (now, before))
         group["lr"] = rate
         if recipe.rate_in_velocity and rate != former and rate > 0:
             for parameter in group["params"]:

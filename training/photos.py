@@ -3,49 +3,61 @@
 import hashlib
 import logging
 import tarfile
-import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from threading import local
 
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from alexnet.formats import SUFFIXES
 from alexnet.labels import Labels
+from training.listing import Listing, PhotoFile, files_below, listing
+from training.split import Part
+
+__all__ = ["Part", "PhotoFile", "Photos", "photo_files"]
 
 log = logging.getLogger(__name__)
 
 TARS = (".tar", ".tar.gz", ".tgz")
 
 
-@dataclass(frozen=True)
-class PhotoFile:
-    """A photo and the class its folder (or, failing that, its name) tells."""
-
-    name: str
-    group: str
-    read: Callable[[], bytes]
-
-
 class Photos:
     """The photos of all sources: those in directories and zips sorted by class and name, then
     those in tar shards as they lie there, each read once, straight through.
 
-    The class is the folder's name. In a flat folder it is what precedes `_` in the file's name,
-    as in `n02085620_Chihuahua.jpg`. A shard is WebDataset's: files that share a name up to the
-    first dot are one sample, and its `.cls` holds the class, as text or as ImageNet's index.
+    Which class a photo is of, training/listing.py says. A shard is WebDataset's: files that share a
+    name up to the first dot are one sample, and its `.cls` holds the class, as text or as
+    ImageNet's index; without one it is the folder's name, or what precedes `_` in the file's.
+    Raises ValueError if a source is missing or none of them has a photo.
     """
 
-    def __init__(self, sources: list[Path]):
-        self.sources = sources
-        self.shards = [s for s in sources if s.name.lower().endswith(TARS)]
-        listed = (f for s in sources if s not in self.shards for f in _walk(s))
-        self.listed = sorted(listed, key=lambda f: (f.group, f.name))
+    def __init__(self, sources: list[Path], part: Part | None = None, found: Listing | None = None):
+        self.sources, self.part = sources, part
+        self.shards = [s for s in sources if s.name.lower().endswith(TARS) and not s.is_dir()]
+        self.found = found or self._list()
+        """Of directories and zips, with all that is no photo."""
+        listed = sorted(self.found.photos, key=lambda f: (f.group, f.name))
+        self.listed = part.of(listed) if part else listed
         if missing := [str(s) for s in self.shards if not s.is_file()]:
             raise ValueError(f"there is no {missing[0]}")
-        if not self.listed and not self.shards:
-            raise ValueError(f"no photos in {', '.join(map(str, sources))}")
+        if not listed and not self.shards:
+            raise ValueError(f"no photos in {self.names}{_instead(self.found)}")
+
+    def _list(self) -> Listing:
+        found = Listing()
+        for source in self.sources:
+            if source not in self.shards:
+                found.add(listing(source))
+        return found
+
+    def of(self, part: Part) -> "Photos":
+        """A part of them; the folders are not listed again."""
+        return Photos(self.sources, part, self.found)
+
+    @property
+    def names(self) -> str:
+        """The sources, for a message."""
+        return ", ".join(map(str, self.sources))
 
     @property
     def count(self) -> int | None:
@@ -55,48 +67,30 @@ class Photos:
     def __iter__(self) -> Iterator[PhotoFile]:
         yield from self.listed
         for shard in self.shards:
-            yield from _shard(shard)
+            part = self.part
+            yield from (photo for photo in _shard(shard) if part is None or part.has(photo))
 
+    @cached_property
     def fingerprint(self) -> str:
-        """Changes when a file is added, removed, renamed, or written again."""
-        digest = hashlib.sha256()
+        """Changes when a file is added, removed, renamed, or written again; with the part, and with
+        classes that are not the name of the photo's own folder."""
+        digest = hashlib.sha256(repr(self.part).encode() if self.part else b"")
         for source in self.sources:
-            files = sorted(source.rglob("*")) if source.is_dir() else [source]
+            files = sorted(files_below(source)) if source.is_dir() else [source]
             for file in files:
                 if file.is_file():
                     stat = file.stat()
                     digest.update(f"{file.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        for photo in self.listed:
+            path = PurePosixPath(photo.name.replace("!", "/"))
+            if photo.group not in (path.parent.name, path.name.split("_")[0]):
+                digest.update(f"{photo.name}|{photo.group}\n".encode())
         return digest.hexdigest()
 
 
 def photo_files(sources: list[Path]) -> list[PhotoFile]:
     """Every photo of the sources; raises ValueError if there is none. Shards are held in memory."""
     return list(Photos(sources))
-
-
-def _walk(source: Path) -> Iterator[PhotoFile]:
-    if source.is_dir():
-        for path in source.rglob("*"):
-            if path.suffix.lower() in SUFFIXES:
-                relative = PurePosixPath(path.relative_to(source).as_posix())
-                yield PhotoFile(str(path), _group(relative), path.read_bytes)
-    elif zipfile.is_zipfile(source):
-        archives = local()  # a ZipFile is shared between threads under a lock: one for each
-
-        def read(member: str) -> bytes:
-            if not hasattr(archives, "zip"):
-                archives.zip = zipfile.ZipFile(source)
-            data: bytes = archives.zip.read(member)
-            return data
-
-        with zipfile.ZipFile(source) as archive:
-            for member in archive.namelist():
-                if member.lower().endswith(SUFFIXES):
-                    name = f"{source}!{member}"
-                    group = _group(PurePosixPath(member))
-                    yield PhotoFile(name, group, lambda m=member: read(m))  # type: ignore[misc]
-    else:
-        raise ValueError(f"{source} is neither a directory nor a zip file nor a tar shard")
 
 
 def _shard(path: Path) -> Iterator[PhotoFile]:
@@ -126,6 +120,14 @@ def _shard(path: Path) -> Iterator[PhotoFile]:
                     continue
                 group = told or _group(PurePosixPath(key + suffix))
                 yield PhotoFile(f"{path}!{key}{suffix}", group, lambda d=data: d)  # type: ignore[misc]
+
+
+def _instead(found: Listing) -> str:
+    """What the sources hold in place of photos."""
+    others = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common(5))
+    broken = f"{len(found.broken)} links that lead nowhere" if found.broken else ""
+    instead = " and ".join(text for text in (others, broken) if text)
+    return f": only {instead}; photos end in {' '.join(SUFFIXES)}" if instead else ""
 
 
 def _group(path: PurePosixPath) -> str:

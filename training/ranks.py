@@ -42,12 +42,17 @@ class Ranks:
 
     @contextmanager
     def local_first(self) -> Iterator[None]:
-        """The first process on each machine runs the block before the others."""
+        """The first process on each machine runs the block before the others.
+
+        Also if it fails there: then the others fail in the same way, and none waits for another.
+        """
         if self.count > 1 and self.local > 0:
             dist.barrier()
-        yield
-        if self.count > 1 and self.local == 0:
-            dist.barrier()
+        try:
+            yield
+        finally:
+            if self.count > 1 and self.local == 0:
+                dist.barrier()
 
 
 @contextmanager

@@ -3,28 +3,35 @@
 import json
 import os
 import platform
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
+from alexnet.labels import Labels
+from alexnet.manifest import accuracy_in_words
 from training.checkpoint import Checkpoint
-from training.plots import filter_grid, plot_curves, plot_filters
+from training.classes import class_table
+from training.plots import filter_grid, plot_confusion, plot_curves, plot_filters
 from training.recipe import Recipe
+from training.validation import Outcome
 
 LOG = "log.jsonl"
 
 CARD = """\
-# {recipe}: {arch}, {known} classes
+# {recipe}: {arch}, {known} classes{more}
 
-{top1:.1%} top-1 and {top5:.1%} top-5 of {scored:,} validation photos (central crop, {crop} px).
+{accuracy} of {scored:,} validation photos (central crop, {crop} px).
 {pruning}
 - Trained on {photos:,} photos ({skipped} could not be read), {minutes:g} minutes, commit {commit}
-- Recipes that the weights went through: {lineage}
+{taught}- Recipes that the weights went through: {lineage}
 - Machine and versions: environment.json; settings: recipe.json; each epoch: log.jsonl
 
 ![curves](curves.png)
@@ -32,6 +39,16 @@ CARD = """\
 The filters of conv1:
 
 ![filters](filters.png)
+"""
+
+CLASSES = """
+The classes, the worst first:
+
+```
+{table}
+```
+
+![confusion](confusion.png)
 """
 
 
@@ -71,44 +88,90 @@ class RunLog:
                 board.add_scalar(name, value, step)
 
     def epoch(self, row: dict[str, Any], step: int) -> None:
-        """Writes one line of `log.jsonl`, and its point to TensorBoard."""
+        """Writes one line of `log.jsonl`, and its point to TensorBoard.
+
+        A run that goes on from a checkpoint may do epochs again: their old lines go.
+        """
         if self.active:
             board = self._begin()
             board.add_scalar("validation/top1", row["top1"], step)
             board.add_scalar("validation/top5", row["top5"], step)
-            with (self.run / LOG).open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            if "val_loss" in row:
+                board.add_scalar("validation/loss", row["val_loss"], step)
+            rows = [r for r in read_log(self.run) if r["epoch"] < row["epoch"]]
+            text = "".join(json.dumps(r) + "\n" for r in [*rows, row])
+            write_whole(self.run / LOG, text)
 
-    def finish(self, model: Checkpoint, step: int) -> None:
+    def finish(self, model: Checkpoint, step: int, outcome: Outcome) -> None:
         """Writes the plots and the card."""
         if not self.active:
             return
-        facts, conv1 = model.facts, next(iter(model.tensors.values()))
-        rows = [json.loads(line) for line in (self.run / LOG).read_text().splitlines()]
-        plot_curves(rows, f"{facts['arch']}, recipe {self.recipe.name}", self.run / "curves.png")
+        facts = model.facts
+        conv1 = next(t for t in model.tensors.values() if t.dim() == 4 and t.shape[1] == 3)
+        labels, known = Labels.from_tsv(facts["labels"]), learnt_classes(facts)
+        title = f"{self.run.name}: {len(known)} classes, recipe {self.recipe.name}"
+        plot_curves(read_log(self.run), title, self.run / "curves.png", len(known))
+        names = [labels[i].name for i in known]
+        plot_confusion(outcome.confusion[np.ix_(known, known)], names, self.run / "confusion.png")
         plot_filters(conv1, self.run / "filters.png")
         with SummaryWriter(self.run / "tensorboard") as board:
             board.add_image("conv1", filter_grid(conv1), step, dataformats="HWC")
-        (self.run / "card.md").write_text(format_card(facts))
+        table = "\n".join(class_table(outcome.confusion, labels))
+        write_whole(self.run / "card.md", format_card(facts) + CLASSES.format(table=table))
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
-        (self.run / name).write_text(json.dumps(value, indent=2) + "\n")
+        write_whole(self.run / name, json.dumps(value, indent=2) + "\n")
+
+
+def learnt_classes(facts: dict[str, Any]) -> list[int]:
+    """From photos with classes or from a teacher, ascending."""
+    return sorted({*facts["known"], *(facts.get("taught") or {}).get("classes", ())})
 
 
 def format_card(facts: dict[str, Any]) -> str:
-    result, dense = facts["accuracy"], facts["dense"]
-    pruning = ""
+    result, dense, taught = facts["accuracy"], facts["dense"], facts.get("taught")
+    learnt = len(learnt_classes(facts))
+    pruning = lessons = more = ""
+    if taught:
+        more = f" and {len(taught['classes'])} more from a teacher"
+        lessons = (
+            f"- Taught by {taught['teacher']}: its answers to {taught['photos']:,} photos without "
+            f"a class; {len(taught['classes'])} classes are known from its answers only\n"
+        )
     if dense:
         pruning = (
             f"\nPruned: {facts['recipe']['sparsity']:.0%} of the fully connected weights are zero. "
-            f"When pruning began: {dense['top1']:.1%} top-1, {dense['top5']:.1%} top-5.\n"
+            f"When pruning began: "
+            f"{accuracy_in_words(dense['top1'], dense['top5'], learnt)}.\n"
         )
     return CARD.format(
         recipe=facts["recipe"]["name"], arch=facts["arch"], known=len(facts["known"]),
-        top1=result["top1"], top5=result["top5"], scored=result["photos"], crop=facts["crop"],
-        pruning=pruning, photos=facts["photos"], skipped=facts["skipped"],
+        accuracy=accuracy_in_words(result["top1"], result["top5"], learnt),
+        scored=result["photos"], crop=facts["crop"],
+        pruning=pruning, taught=lessons, more=more,
+        photos=facts["photos"], skipped=facts["skipped"],
         minutes=facts["train_minutes"], commit=facts["commit"], lineage=", ".join(facts["lineage"]),
     )  # fmt: skip
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The rows of `log.jsonl`; none before the first epoch has ended."""
+    path = run / LOG
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.exists()
+        else []
+    )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replaces the file: on a full disk the old one stays, and no half of the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def describe_environment() -> dict[str, Any]:
@@ -125,3 +188,20 @@ def describe_environment() -> dict[str, Any]:
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "packages": {name: version(name) for name in ("torch", "numpy", "pillow", "webdataset")},
     }
+
+
+def progress_bar(total: int, done: int, *, active: bool) -> Any:
+    """A context manager; lines written by its `write` do not break it."""
+    return tqdm(
+        total=total, initial=done, disable=not active,
+        bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed} < {remaining}{postfix}",
+    )  # fmt: skip
+
+
+def git_commit() -> str:
+    """Of this checkout; `unknown` outside of one."""
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return git.stdout.strip() or "unknown"

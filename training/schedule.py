@@ -18,7 +18,7 @@ class Rates(NamedTuple):
 def rates(recipe: Recipe, step: int, steps: int) -> Rates:
     """The rates of `step`, counted from 0, of `steps`."""
     if recipe.schedule == "linear":
-        return _uniform(_linear(recipe, (step + 1) / steps))
+        return _uniform(_linear(recipe, (step + 1) / steps, steps))
     done = step / steps
     if recipe.schedule == "dexp":
         return _dexp(done)
@@ -29,12 +29,12 @@ def _uniform(rate: float) -> Rates:
     return Rates(rate, rate, rate, rate)
 
 
-def _linear(recipe: Recipe, done: float) -> float:
+def _linear(recipe: Recipe, done: float, steps: int) -> float:
     """Rises from 0 to the peak during the warm-up, then falls to 0 at the last step."""
-    peak = recipe.peak_lr * recipe.batch / 256
-    if done < recipe.warmup:
-        return peak * done / recipe.warmup
-    return peak * max(0.0, 1 - done) / (1 - recipe.warmup)
+    warmup = max(recipe.warmup, min(0.5, recipe.warmup_steps / steps))
+    if done < warmup:
+        return recipe.highest_rate * done / warmup
+    return recipe.highest_rate * max(0.0, 1 - done) / (1 - warmup)
 
 
 # The log of net 145 counts its 90 epochs from 1: the drop at epoch 25 comes after 24/90 of the run.

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet.preprocess import preprocess
+from alexnet_client.photos import photos_in
 from benchmarks.gpu.candidates import PLANS, needs_gpu
 from benchmarks.gpu.workload import Workload
-from clients.photos import photos_in
 from server.engines.base import Engine, Pending
 
 BATCH, CPU_BATCH, NVJPEG_BATCH = 256, 4, 64

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
+from alexnet.onnx_runtime import onnxruntime
 from alexnet.spec import INPUT_NAME
 from gpu.buckets import Device, Launch
 
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # One measures cuDNN's algorithms, one reserves memory as planned since: a capture may do neither.
 WARM_UPS = 2
+# The server depends on onnxruntime, which is the same module: the one installed last counts.
+REINSTALL = "pip install --force-reinstall --no-deps onnxruntime-gpu"
 # By how a library's name begins: what brings it, for ONNX Runtime 1.31.
 BRINGS = {
     ("libcuda.",): "NVIDIA's driver",
@@ -171,17 +173,13 @@ class OrtProgram:
         return session
 
     def _complaint(self, error: Exception) -> str:
-        wanted, reason, advice = self._provider.registered, str(error).partition("\n")[0], ""
-        packages = set(metadata.packages_distributions().get("onnxruntime", ()))
-        if {"onnxruntime", "onnxruntime-gpu"} <= packages:
-            advice = "; onnxruntime overwrites it: uninstall both, then install onnxruntime-gpu"
+        wanted, reason = self._provider.registered, str(error).partition("\n")[0]
         if wanted not in onnxruntime.get_available_providers():
-            reason = "the installed one is built without it"
-            advice = advice or "; install onnxruntime-gpu in its place"
+            reason = f"the installed one is built without it: {REINSTALL}"
         elif library := _missing_library(self._provider.name, reason):
             brings = next(what for start, what in BRINGS.items() if library.startswith(start))
             reason = f"{library} could not be loaded: install {brings}"
-        return f"ONNX Runtime cannot use {wanted} on GPU {self._device.number}: {reason}{advice}"
+        return f"ONNX Runtime cannot use {wanted} on GPU {self._device.number}: {reason}"
 
 
 def _missing_library(provider: str, error: str) -> str | None:

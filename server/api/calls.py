@@ -1,8 +1,9 @@
 """What every gRPC call has: a bounded message, errors as statuses, and for streams a window.
 
-A message is looked at before it is parsed: protobuf would make 0.9 GB of the 20 MB of one that is
-nothing but empty tensors. And a call may be a stream on the server's side only: on the wire one
-request is a stream of one, and a stream's handler runs before the message is read.
+A message is looked at before it is parsed (wire.py). And every call is a stream on the server's
+side: on the wire one request is a stream of one. A stream's handler runs before the message is
+read, and the message is gone when the handler has done with it: gRPC's own iterator would hold the
+last one until its call is collected as garbage.
 """
 
 import asyncio
@@ -15,84 +16,137 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
-from server.errors import ServeError
+from server.api import wire
+from server.errors import BadRequest, Cancelled, Expired, ServeError, TooLarge
 from server.service import Service
+from server.telemetry import visits
+from server.telemetry.traces import TRACEPARENT
 
 log = logging.getLogger(__name__)
 
 DOMAIN = "alexnet"
-MAX_FIELDS = 1000
-"""Of a message, those of the messages in it not counted."""
+# By whether the answers are a stream.
+_KINDS = {False: grpc.stream_unary_rpc_method_handler, True: grpc.stream_stream_rpc_method_handler}
 
-_KINDS = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
-_FIXED = {1: 8, 5: 4}  # wire type -> bytes
+CANCELLED_S, FIRST_BYTES_S = 0.01, 0.05
+"""Until gRPC has cancelled a call without a message; and until the first bytes of one are here."""
 
 Response = TypeVar("Response")
 Method = Callable[[Any, Any, Any], Awaitable[Any]]
 
 
 def handlers(
-    servicer: object, service: ServiceDescriptor, messages: Any, unread: Collection[str] = ()
+    servicer: object,
+    service: ServiceDescriptor,
+    messages: Any,
+    message_s: float,
+    unread: Collection[str] = (),
 ) -> grpc.GenericRpcHandler:
-    """`messages` is the generated module; calls of the methods in `unread` are streams here."""
+    """`messages` is the generated module. A message must be here after `message_s`, unless its
+    method is one of `unread`, which are given the stream that it comes by."""
     found = {}
     for method in service.methods:
-        streams = method.client_streaming or method.name in unread, method.server_streaming
-        found[method.name] = _KINDS[streams](
-            getattr(servicer, method.name),
-            request_deserializer=_bounded(getattr(messages, method.input_type.name).FromString),
+        answer = getattr(servicer, method.name)
+        if not method.client_streaming and method.name not in unread:
+            answer = _reading(answer, method.input_type.name, message_s)
+        answer = _streaming(answer) if method.server_streaming else _once(answer)
+        found[method.name] = _KINDS[method.server_streaming](
+            answer,
+            request_deserializer=_bounded(
+                getattr(messages, method.input_type.name).FromString, method.input_type
+            ),
             response_serializer=getattr(messages, method.output_type.name).SerializeToString,
         )
     return grpc.method_handlers_generic_handler(service.full_name, found)
 
 
-def _bounded(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+class Messages:
+    """Of a call, read one by one; nothing of one is kept here."""
+
+    def __init__(self, context: Any):
+        self._context = context
+
+    def __aiter__(self) -> "Messages":
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await self._context.read()
+        if message is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return message
+
+
+def _once(method: Any) -> Any:
+    async def answer(_: Any, context: Any) -> Any:
+        return await method(Messages(context), context)
+
+    return answer
+
+
+def _streaming(method: Any) -> Any:
+    async def answers(_: Any, context: Any) -> Any:
+        async for answer in method(Messages(context), context):
+            yield answer
+
+    return answers
+
+
+def _bounded(parse: Callable[[bytes], Any], kind: Descriptor) -> Callable[[bytes], Any]:
     def bounded(data: bytes) -> Any:
-        check_fields(data)
+        wire.check(data, kind)
         return parse(data)
 
     return bounded
 
 
-def check_fields(data: bytes) -> None:
-    """Raises DecodeError for a message that has over MAX_FIELDS.
+def _reading(method: Callable[[Any, Any], Awaitable[Any]], name: str, message_s: float) -> Any:
+    """gRPC holds the message of a call that is no stream until the call is over: a refused one,
+    too, whose caller may take its time."""
 
-    https://protobuf.dev/programming-guides/encoding/
-    """
-    at = fields = 0
-    while at < len(data):
-        fields += 1
-        if fields > MAX_FIELDS:
-            raise DecodeError(f"the message has over {MAX_FIELDS} fields")
-        tag, at = _varint(data, at)
-        kind = tag & 7
-        if kind == 0:
-            _, at = _varint(data, at)
-        elif kind == 2:
-            size, at = _varint(data, at)
-            at += size
-        elif kind in _FIXED:
-            at += _FIXED[kind]
+    async def read(requests: AsyncIterator[Any], context: Any) -> Any:
+        try:
+            async with asyncio.timeout(message_s):
+                request = [await first(requests)]
+        except DecodeError as error:
+            refusal: ServeError = BadRequest(f"the message is no {name}: {error}")
+        except TooLarge as error:
+            refusal = error.without_traceback()
+        except StopAsyncIteration:
+            refusal = BadRequest(f"the call has no {name}")
+        except TimeoutError:
+            refusal = Expired("the deadline passed before the message was here")
         else:
-            raise DecodeError(f"wire type {kind} is not used here")
+            return await method(request.pop(), context)
+        return await abort(context, refusal)
+
+    return read
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number there, and where the next thing is."""
-    value = 0
-    for i, byte in enumerate(data[at : at + 10]):
-        value |= (byte & 127) << 7 * i
-        if byte < 128:
-            return value, at + i + 1
-    raise DecodeError("the message ends within a number")
+async def first(requests: AsyncIterator[Any]) -> Any:
+    """The message of a call that is no stream. Raises StopAsyncIteration where there is none, and
+    TooLarge for one over gRPC's limit, which gRPC has then answered itself.
+
+    gRPC does not tell that from a caller that hangs up: the message is missing, and the call is
+    cancelled. But of a message over the limit it knows from the first bytes.
+    """
+    began = time.monotonic()
+    try:
+        return await anext(aiter(requests))
+    except StopAsyncIteration:
+        missing = time.monotonic()
+        try:
+            await asyncio.sleep(CANCELLED_S)
+        except asyncio.CancelledError:
+            if missing - began > FIRST_BYTES_S:
+                raise
+            refusal = TooLarge("the message is over the limit of gRPC")
+            refusal.grpc = "RESOURCE_EXHAUSTED"  # as gRPC has said
+            raise refusal from None
+        raise
 
 
 def responding(method: Method) -> Method:
@@ -105,19 +159,31 @@ def responding(method: Method) -> Method:
             refusal = error.without_traceback()
         except Exception:
             refusal = _bug()
+        del request  # it has no use any more, and may be large
         return await abort(context, refusal)
 
     return answer
 
 
 async def attempt(answer: Awaitable[Response]) -> Response | ServeError:
-    """The answer, or what it failed with; an unexpected error is logged here."""
+    """The answer to a message of a stream, or what it failed with; an unexpected error is logged
+    here."""
+    call = visits.current.get()
+    visit = call.message() if call else None
+    failure: ServeError | None = None
     try:
         return await answer
     except ServeError as error:
-        return error.without_traceback()
+        failure = error.without_traceback()
+    except asyncio.CancelledError:
+        failure = Cancelled()
+        raise
     except Exception:
-        return _bug()
+        failure = _bug()
+    finally:
+        if visit:
+            visit.end(failure.grpc if failure else "OK", failure)
+    return failure
 
 
 def _bug() -> ServeError:
@@ -135,6 +201,10 @@ async def abort(context: Any, error: ServeError) -> NoReturn:
     if error.retry_after_s is not None:
         # gRPC's own hint (gRFC A6): clients with a retry policy wait exactly this long.
         trailers.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
+    if visit := visits.current.get():
+        visit.error = error.without_traceback()
+        if visit.trace:
+            trailers.append((TRACEPARENT, visit.trace.traceparent))
     try:
         await context.abort(grpc.StatusCode[error.grpc], str(error), tuple(trailers))
     except grpc.aio.AbortError:

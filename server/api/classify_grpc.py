@@ -8,10 +8,12 @@ from google.protobuf.message import DecodeError
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from server.api import access, messages
-from server.api.calls import answer_stream, attempt, code, responding, time_left
+from server.api.answers import fields_of, look
+from server.api.calls import answer_stream, attempt, code, first, responding, time_left
+from server.api.options import Options
 from server.errors import BadRequest, Expired, ServeError
 from server.scheduler.job import Request
-from server.service import Service, checked_k
+from server.service import Service
 from server.telemetry import logs
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Classifier"]
@@ -31,9 +33,10 @@ class Classifier(pb_grpc.ClassifierServicer):
         # yet name another version, or a deadline where the call has none.
         service, remaining = self._service, context.time_remaining()
         sure = remaining is not None and len(service.repository.served) == 1
-        with service.admit("grpc", remaining, priority=1, upload_bytes=0, check=sure) as admitted:
+        highest, _ = service.levels
+        with service.admit("grpc", remaining, priority=highest, check=sure) as admitted:
             try:
-                request = await admitted.receive(anext(aiter(requests)))
+                request = await admitted.receive(first(requests))
             except (StopAsyncIteration, DecodeError):
                 raise BadRequest(NO_REQUEST) from None
             except Expired:
@@ -52,7 +55,9 @@ class Classifier(pb_grpc.ClassifierServicer):
             result = await attempt(self._classify_message(request, left_s()))
             if isinstance(result, ServeError):
                 return _failure(request.request_id, result)
-            return pb.ClassifyStreamResponse(request_id=result.request_id, response=result)
+            # What the caller knows it by, even where the log and the answer have another.
+            own = request.request_id or result.request_id
+            return pb.ClassifyStreamResponse(request_id=own, response=result)
 
         unreadable = _failure("", BadRequest(NO_REQUEST))
         stream = answer_stream(self._service, context, requests, answer, unreadable, in_order=False)
@@ -63,15 +68,14 @@ class Classifier(pb_grpc.ClassifierServicer):
     async def GetModel(  # noqa: N802 - the proto's name
         self, request: pb.GetModelRequest, context: Any
     ) -> pb.Model:
-        repository = self._service.repository
-        fields = messages.version(repository.pick(request.version))
+        fields = messages.version(self._service.pick(request.version))
         accuracy = fields.pop("accuracy") or {}
         return pb.Model(
             **{name: value for name, value in fields.items() if name in _MODEL_FIELDS},
             top1=accuracy.get("top1", 0),
             top5=accuracy.get("top5", 0),
             measured_on=accuracy.get("data", ""),
-            versions=[pipeline.number for pipeline in repository.served],
+            versions=[pipeline.number for pipeline in self._service.repository.served],
         )
 
     async def _classify_message(
@@ -92,13 +96,23 @@ class Classifier(pb_grpc.ClassifierServicer):
         timeout_s: float | None,
         request_id: str,
     ) -> pb.ClassifyResponse:
-        default = self._service.limits.default_priority_level
+        _, default = self._service.levels
         priority = request.priority if request.HasField("priority") else default
         self._service.amend(admitted, timeout_s, priority, request.version)
-        top_k = request.top_k if request.HasField("top_k") else None
-        k = checked_k(top_k, admitted.version.model.classes)
-        answer = await self._service.classify(admitted, request.image)
-        return pb.ClassifyResponse(**messages.classification(answer, k, request_id))
+        asked = _options(request).checked(admitted.version.model)
+        answer, explained = await look(self._service, admitted, request.image, asked)
+        return pb.ClassifyResponse(**fields_of(answer, explained, asked, request_id))
+
+
+def _options(request: pb.ClassifyRequest) -> Options:
+    return Options(
+        top_k=request.top_k if request.HasField("top_k") else None,
+        min_probability=request.min_probability,
+        labels=request.labels,
+        kinds=request.kinds,
+        views=request.views or 1,
+        explain=request.explain,
+    )
 
 
 _MODEL_FIELDS = pb.Model.DESCRIPTOR.fields_by_name.keys()

@@ -1,26 +1,46 @@
 """The gRPC server on its port: its services, what runs around every call, health and reflection."""
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from pathlib import Path
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health, health_pb2_grpc
 
 from protos import classifier_pb2, oip_pb2
-from server.api import access
-from server.api.calls import abort, handlers
+from server.api import reflection
+from server.api.arrivals import Arrivals
+from server.api.calls import handlers
 from server.api.classify_grpc import SERVICE, Classifier
+from server.api.health import Health
+from server.api.lifetime import Lifetime
 from server.api.oip import grpc as oip
 from server.api.oip.control import RepositoryControl
-from server.errors import ServeError
+from server.certificates import Certificates
+from server.door import Door
+from server.ports import cleared, numeric
+from server.scheduler import cpus
 from server.service import Service
 from server.telemetry import logs
+from server.telemetry.visits import Visits
 
 MESSAGE_OVERHEAD = 64 << 10
 """A photo may fill the whole message; the rest of a request is a few hundred bytes."""
+CONNECTION = (
+    # A client that does not even acknowledge the settings makes gRPC keep what it sends it.
+    ("grpc.http2.settings_timeout", 500),  # milliseconds
+    # After so many pings gRPC hangs up, but what came with them it still reads, and each ping then
+    # copies a text that the one before made longer: 200 kB of pings cost seconds. Without a limit
+    # it answers them, and stops reading where its answers are not read.
+    ("grpc.http2.max_ping_strikes", 0),
+    # What is sent before it is read for. gRPC's own guess of the line grew to 20 MB a stream on a
+    # busy machine, and none of that is in the account of memory.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1 << 20),
+)
+READERS = "event_engine", "lifeguard"
+"""gRPC's own threads: a stranger can keep them busy with what is no call. The second starts more
+of the first."""
 HEALTH_WATCHERS = 64
 """Streams that stay open and hold no photo."""
 
@@ -31,87 +51,85 @@ logs.quieten(
 )
 
 
-class Access(grpc.aio.ServerInterceptor):
-    """Calls api/access.py before the handler runs."""
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """gRPC asks before every handshake for what is shown now."""
 
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
-    ) -> Any:
-        try:
-            access.check(dict(details.invocation_metadata))
-        except ServeError as error:
-            refusal = error.without_traceback()
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        shown = certificates.shown
+        return grpc.ssl_server_certificate_configuration(
+            [(shown.key, shown.certificate)], shown.client_ca
+        )
 
-            async def refuse(request: Any, context: Any) -> None:
-                await abort(context, refusal)
-
-            return grpc.stream_stream_rpc_method_handler(refuse)
-        return await continuation(details)
-
-
-INTERCEPTORS = (Access(),)
-"""Outermost first; what holds for HTTP too belongs into api/access.py."""
-
-
-class _Health(health.aio.HealthServicer):  # type: ignore[misc] # grpc ships no types
-    """grpc.health.v1 that says what the readiness probe says, at the moment it is asked."""
-
-    def __init__(self, service: Service):
-        super().__init__()
-        self._service = service
-
-    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the proto's name
-        await self.refresh()
-        return await super().Check(request, context)
-
-    async def refresh(self) -> None:
-        """Tells the watchers too."""
-        status = health_pb2.HealthCheckResponse
-        value = status.SERVING if self._service.ready else status.NOT_SERVING
-        for name in ("", SERVICE.full_name, oip.SERVICE.full_name):
-            await self.set(name, value)
+    return grpc.dynamic_ssl_server_credentials(configuration(), configuration, certificates.mutual)
 
 
 class GrpcApi:
     def __init__(
-        self, service: Service, control: RepositoryControl, host: str, port: int, shared: bool
+        self,
+        service: Service,
+        control: RepositoryControl,
+        host: str,
+        port: int,
+        visits: Visits,
+        door: Door,
+        lifetime: Lifetime,
+        also: str = "",
+        shared: bool = True,
     ):
-        """A `shared` port has several processes listening."""
+        """A `shared` port has several processes listening, or one that holds it (ports.py); the
+        socket that listens `also` has no TLS."""
         limits = service.limits
+        most = 2 * limits.max_queue_size + HEALTH_WATCHERS
         self._server = grpc.aio.server(
-            interceptors=INTERCEPTORS,
+            interceptors=(Arrivals(visits, most, door),),
             options=(
                 ("grpc.max_receive_message_length", limits.max_request_bytes + MESSAGE_OVERHEAD),
                 # Two servers on one port would silently share its calls, unless they are workers.
                 ("grpc.so_reuseport", int(shared)),
+                *CONNECTION,
+                *lifetime.grpc_options(),
             ),
-            # Photos are in memory before the service can refuse them: this bounds how many.
-            maximum_concurrent_rpcs=2 * limits.max_queue_size + HEALTH_WATCHERS,
+            # The last resort: what it refuses is in no log.
+            maximum_concurrent_rpcs=2 * most,
         )
-        ours = handlers(Classifier(service), SERVICE, classifier_pb2, unread={"Classify"})
-        theirs = handlers(oip.OpenInference(service, control), oip.SERVICE, oip_pb2)
+        message_s = limits.request_timeout_s
+        classifier, inference = Classifier(service), oip.OpenInference(service, control)
+        ours = handlers(classifier, SERVICE, classifier_pb2, message_s, unread={"Classify"})
+        theirs = handlers(inference, oip.SERVICE, oip_pb2, message_s)
         self._server.add_generic_rpc_handlers((ours, theirs))
-        self._health = _Health(service)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         services = SERVICE.full_name, oip.SERVICE.full_name
-        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self.port = port
+        self._health = Health(lambda: service.ready, services)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable((*services, health.SERVICE_NAME), self._server)
+        address = numeric(host)
+        self._address = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        self.port, self._certificates = port, door.certificates
+        self._also = Path(also) if also else None
 
     async def start(self) -> None:
         """Raises OSError when the port is taken."""
         try:
-            self.port = self._server.add_insecure_port(self._address)
+            if self._certificates:
+                credentials = _credentials(self._certificates)
+                self.port = self._server.add_secure_port(self._address, credentials)
+            else:
+                self.port = self._server.add_insecure_port(self._address)
         except RuntimeError:
             reason = "is it taken, or no address of this machine?"
             raise OSError(f"cannot listen on {self._address} for gRPC: {reason}") from None
+        if self._also:
+            cleared(self._also)
+            try:
+                self._server.add_insecure_port(f"unix:{self._also.absolute()}")
+            except RuntimeError:
+                raise OSError(f"cannot listen at {self._also} for gRPC") from None
+            self._also.chmod(0o660)
         await self._server.start()
-        await self.refresh_health()
+        cpus.threads_yield(READERS, cpus.DECODER)
 
-    async def refresh_health(self) -> None:
-        """To be called when readiness has changed, for the clients that watch it."""
-        await self._health.refresh()
+    def refresh_health(self) -> None:
+        """May be called when readiness has changed: watchers then hear it at once."""
+        self._health.refresh()
 
     async def stop(self, grace_s: float) -> None:
         await self._server.stop(grace_s)

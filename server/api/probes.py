@@ -4,7 +4,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from server.service import Service
-from server.telemetry.metrics import expose
+from server.telemetry.metrics import OPENMETRICS, expose
 
 
 class Probes:
@@ -26,12 +26,14 @@ class Probes:
 
 
 def scrape(registry: CollectorRegistry, plain: bool = False) -> web.RouteDef:
-    """`/metrics` for Prometheus, or, `plain`, for the process that adds up several workers."""
+    """`/metrics` for Prometheus, or, `plain`, for the process that adds up several workers and
+    wants Triton's counters as they are here."""
 
     async def metrics(request: web.Request) -> web.Response:
-        if plain:
+        accept = request.headers.get("accept", "")
+        if plain and accept != OPENMETRICS:
             return web.Response(body=generate_latest(registry))
-        body, headers = expose(registry, request.headers.get("accept", ""))
+        body, headers = expose(registry, accept)
         return web.Response(body=body, headers=headers)
 
     return web.get("/metrics", metrics)

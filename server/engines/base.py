@@ -1,10 +1,12 @@
 """What every runtime offers the batcher."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from server.engines.activation import Activation, Inside
 
 Pending = Callable[[], NDArray[np.float32]]
 """Waits for the logits of a batch; to be called once, in the order in which batches began."""
@@ -28,3 +30,14 @@ class Engine(Protocol):
         """(N, crop, crop, 3) -> (N, classes) logits."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class LooksInside(Engine, Protocol):
+    """An engine that can also give what happens inside of the network."""
+
+    activation: Activation | None
+    """None for a graph that it does not know."""
+
+    def look_inside(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Inside]]:
+        """(N, crop, crop, 3) -> (N, classes) logits, and what `activation` needs of each."""

@@ -4,17 +4,19 @@
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from alexnet.bundle import Bundle, BundleError
+from alexnet.extras import installing
 from alexnet.manifest import Artifact
 from alexnet.spec import INPUT_NAME
 from gpu import present
 from server.engines.base import Engine
+from server.engines.graph import check_graph
 from server.engines.runtimes import RUNTIMES, Runtime
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ class Choice:
     precision: str
     devices: tuple[int, ...]
     """Empty on the CPU."""
+    rivals: tuple[str, ...] = ()
+    """Runtimes that are used in its place where they turn out to be faster."""
 
     @property
     def tolerance(self) -> float:
@@ -72,7 +76,7 @@ def choose(
             (named,) = (r for r in RUNTIMES if r.name == wanted.engine)
             raise BundleError(
                 f"the engine {named.name} needs what is not installed here: "
-                f"pip install 'alexnet[{named.extra}]'"
+                + installing(named.extra)
             )
     artifacts = {a.precision: a for a in bundle.manifest.artifacts if a.runtime == "onnxruntime"}
     for runtime in usable:
@@ -82,8 +86,10 @@ def choose(
                 artifact = source(precision)
                 if artifact:
                     devices = _devices(runtime, wanted, gpus)
-                    _tell(wanted, gpus, runtime, precision, artifact, devices)
-                    return Choice(runtime, artifact, precision, devices)
+                    rivals = _rivals(runtime, usable, precision)
+                    choice = Choice(runtime, artifact, precision, devices, rivals)
+                    _tell(wanted, gpus, choice)
+                    return choice
     names = " or ".join(r.name for r in usable) or "any engine that is installed"
     what = "no artifact" if wanted.precision == "auto" else f"nothing to run in {wanted.precision}"
     raise BundleError(
@@ -113,27 +119,42 @@ def _devices(runtime: Runtime, wanted: Wanted, gpus: int) -> tuple[int, ...]:
     return devices
 
 
-def _tell(
-    wanted: Wanted, gpus: int, runtime: Runtime, precision: str, artifact: Artifact,
-    devices: tuple[int, ...],
-) -> None:  # fmt: skip
+def _rivals(runtime: Runtime, usable: Sequence[Runtime], precision: str) -> tuple[str, ...]:
+    """Other runtimes of the CPU: which of them is fast depends on the processor."""
+    if runtime.on_gpu:
+        return ()
+    others = usable[usable.index(runtime) + 1 :]
+    return tuple(r.name for r in others if not r.on_gpu and precision in r.precisions)
+
+
+def _tell(wanted: Wanted, gpus: int, choice: Choice) -> None:
+    devices = choice.devices
     where = f" on GPU {', '.join(map(str, devices))}" if devices else ""
     why = "as asked" if wanted.engine != "auto" else f"{gpus} GPU{'s' * (gpus != 1)} here"
-    log.info("engine %s%s in %s from %s (%s)", runtime.name, where, precision, artifact.file, why)
+    log.info(
+        "engine %s%s in %s from %s (%s)", " or ".join([choice.runtime.name, *choice.rivals]), where,
+        choice.precision, choice.artifact.file, why,
+    )  # fmt: skip
     if gpus and not devices and wanted.engine == "auto":
         log.warning(
             "a GPU is here and not used: nothing that runs on it is installed, or none of it knows "
-            "%s; pip install 'alexnet[server-tensorrt]'", wanted.precision,
+            "%s; %s", wanted.precision, installing("server-tensorrt"),
         )  # fmt: skip
 
 
 def open_engines(bundle: Bundle, choice: Choice, wanted: Wanted) -> tuple[Engine, ...]:
     """One for each device. Loads the runtime, and only now; each has its own errors."""
     onnx = bundle.files[choice.artifact.file]
+    check_graph(onnx)
     if not choice.runtime.on_gpu:
-        from server.engines.ort import OrtEngine
+        from server.engines.on_cpu import open_on_cpu
 
-        return (OrtEngine(onnx, bundle.manifest, wanted.threads),)
+        names = (choice.runtime.name, *choice.rivals)
+        engine = open_on_cpu(
+            names, onnx, bundle, choice.precision, choice.tolerance, wanted.threads,
+            wanted.max_batch_size,
+        )  # fmt: skip
+        return (engine,)
     from gpu.open import open_on_gpu
 
     side, classes = bundle.manifest.preprocess.crop, bundle.manifest.model.classes

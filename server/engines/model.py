@@ -9,9 +9,11 @@ import numpy as np
 
 from alexnet.bundle import Bundle
 from alexnet.golden import Golden
+from alexnet.kinds import Kinds
 from alexnet.manifest import Artifact, BundleError
 from alexnet.spec import batch_sizes
-from server.engines.base import Engine
+from server.engines.activation import Activation
+from server.engines.base import Engine, LooksInside
 from server.engines.choice import Wanted, choose, open_engines
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ class Model:
     """Of the arithmetic; on a GPU it may be another than the artifact's."""
     engines: tuple[Engine, ...]
     """All of a kind, one for each device."""
+    called: str = ""
+    """By callers; empty: as the bundle is."""
 
     @cached_property
     def engine(self) -> Engine:
@@ -36,12 +40,21 @@ class Model:
 
     @cached_property
     def name(self) -> str:
-        return self.bundle.manifest.model.name
+        return self.called or self.bundle.manifest.model.name
 
     @cached_property
     def build(self) -> str:
         """Which weights these are."""
         return self.bundle.manifest.model.version
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        return Kinds(self.bundle.labels)
+
+    @property
+    def activation(self) -> Activation | None:
+        """Where the evidence for a class lies; None where the engine or the graph cannot tell."""
+        return self.engine.activation if isinstance(self.engine, LooksInside) else None
 
     @cached_property
     def classes(self) -> int:

@@ -9,7 +9,7 @@ class Runtime:
     packages: tuple[str, ...]
     """Any of these, as pip names them, must be installed."""
     extra: str
-    """What of our package installs it."""
+    """What of our package installs it; empty: the package alone does."""
     precisions: tuple[str, ...]
     """The first is what `auto` takes, if the bundle has what it is made from."""
     on_gpu: bool = True
@@ -25,9 +25,10 @@ RUNTIMES = (
     Runtime("onnxruntime-tensorrt", ("onnxruntime-gpu",), "server-gpu", ("fp16", "fp32")),
     # int8 AlexNet runs at 2.5 to 5 times the rate of fp32 on a CPU (docs/records/).
     Runtime(
-        "onnxruntime-cpu", ("onnxruntime", "onnxruntime-gpu"), "server", ("int8", "fp32"),
+        "onnxruntime-cpu", ("onnxruntime", "onnxruntime-gpu"), "", ("int8", "fp32"),
         on_gpu=False,
     ),
+    # By its measured speed beside ONNX Runtime's (server/engines/on_cpu.py).
+    Runtime("openvino-cpu", ("openvino",), "server-openvino", ("int8", "fp32"), on_gpu=False),
 )  # fmt: skip
 ENGINES = tuple(runtime.name for runtime in RUNTIMES)
-PRECISIONS = ("int8", "fp32", "fp16", "bf16", "fp8")

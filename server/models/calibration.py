@@ -19,7 +19,7 @@ def calibrated(model: Model, max_batch_size: int, folder: Path | None) -> CostMo
     file = folder / f"costmodel-{_key(model, max_batch_size)}.json" if folder else None
     if file:
         try:
-            costs = CostModel.from_json(file.read_text())
+            costs = CostModel.from_json(file.read_text(encoding="utf-8"))
             if costs.max_batch_size == max_batch_size:
                 return costs
             log.warning("%s is for batches up to %d: it is ignored", file, costs.max_batch_size)
@@ -34,7 +34,7 @@ def calibrated(model: Model, max_batch_size: int, folder: Path | None) -> CostMo
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             temporary = file.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(costs.to_json())
+            temporary.write_text(costs.to_json(), encoding="utf-8")
             temporary.replace(file)
         except OSError as error:
             log.warning("the cost model is not kept for the next start: %s", error)

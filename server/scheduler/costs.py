@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.formats import FORMATS
 from alexnet.header import Header
 from alexnet.samples import KINDS, photo
 from alexnet.spec import batch_sizes
@@ -26,6 +27,15 @@ MAX_BATCH_SIZE, MAX_MS = 1 << 16, 1e9
 # slower, and have no such bend.
 JPEG_SIZES, OTHER_SIZES = (0.2, 1.0, 4.0), (0.1, 0.5)
 TYPICAL = Header("JPEG", 500, 375)
+SCANS = 10
+"""Of a progressive JPEG, as it is made to be timed, too."""
+
+TIMES_JPEG = {
+    "progressive JPEG": 4, "PNG": 15, "WEBP": 11, "GIF": 5, "BMP": 3, "TIFF": 3, "AVIF": 15,
+    "HEIF": 15,
+}  # fmt: skip
+"""What a megapixel of a kind that was not measured takes, in JPEG's: as on a machine of two cores.
+At a price that is too low, costly photos would shut the others out."""
 
 WEIGHT = 0.1
 """Of the latest observation, in the mean of those before it."""
@@ -49,6 +59,9 @@ class CostModel:
         and of each megapixel. Raises ValueError for figures that are no costs."""
         _check(infer_ms, decode_ms)
         self._infer_ms, self._decode_ms = dict(infer_ms), dict(decode_ms)
+        base_ms, slope_ms = decode_ms["JPEG"]
+        unknown = {kind: (base_ms, times * slope_ms) for kind, times in TIMES_JPEG.items()}
+        self._lines = unknown | self._decode_ms
         self.max_batch_size = max(infer_ms)
         costs = np.maximum.accumulate([ms / 1000 for ms in infer_ms.values()])
         numbers = np.arange(1, self.max_batch_size + 1)
@@ -64,7 +77,7 @@ class CostModel:
         """The smallest photo alone on a quiet machine takes so long."""
         self._infer = _Slowness(clock)
         self._decode = _Slowness(clock)  # of whatever kind
-        self._kinds = {kind: _Slowness(clock) for kind in decode_ms}
+        self._kinds = {kind: _Slowness(clock) for kind in self._lines}
 
     @classmethod
     def measure(
@@ -79,7 +92,7 @@ class CostModel:
         """Runs a warm engine on powers of two and the largest batch, made of `crops`
         (n, crop, crop, 3), and decodes made photos, within the budget, which at most the run under
         way exceeds: half of it for decoding. Larger batches that did not fit in are taken to cost
-        in proportion, and kinds of photos as much as a JPEG."""
+        in proportion, and kinds of photos so many times as much as a JPEG."""
         end = clock() + budget_s
         decode_ms: dict[str, tuple[float, float]] = {}
         for kind in KINDS:
@@ -89,6 +102,7 @@ class CostModel:
             photos = [photo(kind, size) for size in sizes]
             times = _best_times(decode, sizes, photos, end - budget_s / 2, clock)
             decode_ms[kind] = _line(sizes[: len(times)], times)
+        decode_ms |= {k: decode_ms[like] for k, like in _COST_LIKE.items() if like in decode_ms}
         numbers = batch_sizes(max_batch_size)
         largest = np.resize(crops, (max_batch_size, *crops.shape[1:]))
         times = _best_times(run, numbers, [largest[:n] for n in numbers], end, clock)
@@ -111,6 +125,10 @@ class CostModel:
         request is refused for a size that is not known yet."""
         kind, calibrated_s = self._photo(header or TYPICAL)
         return calibrated_s * self._kinds[kind].now()
+
+    def quiet_s(self, header: Header | None) -> float:
+        """`decode_s`, while nothing else runs."""
+        return self._photo(header or TYPICAL)[1]
 
     def ran(self, n: int, seconds: float) -> None:
         """A batch of `n` took so long."""
@@ -137,7 +155,7 @@ class CostModel:
         }
         now = {
             "infer": round(self._infer.now(), 3),
-            "decode": {kind: round(slow.now(), 3) for kind, slow in self._kinds.items()},
+            "decode": {kind: round(self._kinds[kind].now(), 3) for kind in self._decode_ms},
         }
         infer = {str(n): ms for n, ms in self._infer_ms.items()}
         content = {"format": FORMAT, "infer_ms": infer, "decode_ms": decode, "now": now}
@@ -164,12 +182,14 @@ class CostModel:
 
     def _photo(self, header: Header) -> tuple[str, float]:
         """The kind that it counts as, and the seconds of a quiet machine."""
-        kind = header.kind if header.kind in self._kinds else "JPEG"
-        base, per_megapixel = self._decode_ms[kind]
-        return kind, (base + per_megapixel * header.width * header.height / 1e6) / 1000
+        kind = header.kind
+        base, per_megapixel = self._lines[kind]
+        megapixels = header.width * header.height / 1e6 * max(1, header.scans / SCANS)
+        return kind, (base + per_megapixel * megapixels) / 1000
 
 
 _KEYS = {"format", "infer_ms", "decode_ms", "now"}
+_COST_LIKE = {form.name: form.costs_like for form in FORMATS.values() if form.costs_like}
 
 
 class _Slowness:
@@ -237,8 +257,9 @@ def _check(infer_ms: Mapping[int, Any], decode_ms: Mapping[str, Sequence[Any]]) 
         raise ValueError(f"batch sizes must go from 1 to at most {MAX_BATCH_SIZE}")
     if any(a >= b for a, b in pairwise(sizes)):
         raise ValueError(f"batch sizes must rise, not {sizes}")
-    if "JPEG" not in decode_ms or not decode_ms.keys() <= KINDS.keys():
-        raise ValueError(f"kinds of photos must be JPEG and any of {', '.join(KINDS)}")
+    kinds = KINDS.keys() | _COST_LIKE.keys()
+    if "JPEG" not in decode_ms or not decode_ms.keys() <= kinds:
+        raise ValueError(f"kinds of photos must be JPEG and any of {', '.join(sorted(kinds))}")
     for value in (*infer_ms.values(), *(v for line in decode_ms.values() for v in line)):
         if type(value) not in (int, float) or not 0 <= value < MAX_MS:
             raise ValueError(f"{value!r} is no number of milliseconds")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.postprocess import softmax
-from server.engines.base import Engine, Pending
+from server.engines.base import Engine, LooksInside, Pending
 from server.errors import EngineFailure
 from server.scheduler import cpus
 from server.scheduler.job import Job, Row
@@ -60,6 +60,9 @@ class EngineThread:
         cpus.yield_to_others(cpus.ENGINE)
         while self._turn():
             pass  # and no local holds the last batch while the next is waited for
+        # They lead back here: a version that was exchanged would keep its weights in memory until
+        # the collector of cycles comes by, which knows nothing of their size.
+        del self._engine, self._take, self._ran
 
     def _turn(self) -> bool:
         """False after the last."""
@@ -67,9 +70,7 @@ class EngineThread:
         if batch:
             began = time.monotonic()
             try:
-                crops = [job.crop for job in batch]
-                pending = self._engine.begin(crops)  # type: ignore[arg-type] # decoded
-                self._runs.append(_Run(batch, pending, began))
+                self._runs.append(_Run(batch, self._begin(batch), began))
                 self.busy = True
             except Exception:
                 self._failed(batch)
@@ -82,6 +83,16 @@ class EngineThread:
             except Exception:
                 self._failed(run.jobs)
         return batch is not None or bool(self._runs)
+
+    def _begin(self, batch: list[Job]) -> Pending:
+        crops: list[NDArray[np.uint8]] = [job.crop for job in batch]  # type: ignore[misc] # decoded
+        if not any(job.look_inside for job in batch):
+            return self._engine.begin(crops)
+        assert isinstance(self._engine, LooksInside)
+        logits, inside = self._engine.look_inside(np.stack(crops))
+        for job, seen in zip(batch, inside, strict=True):
+            job.inside = seen if job.look_inside else None
+        return lambda: logits
 
     def _succeeded(self, jobs: list[Job], logits: NDArray[np.float32], start: float) -> None:
         self._finished = now = time.monotonic()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from server.errors import WouldMiss
 from server.scheduler.batcher import Batcher, BatchPolicy
 from server.scheduler.costs import CostModel
-from server.scheduler.decoder import Decoder
+from server.scheduler.decoder import Decoder, turn_of
 from server.scheduler.gate import jittered
 from server.scheduler.job import Job, Request
 
@@ -118,7 +118,7 @@ class Estimate:
         if not busy and timeout_s > self._costs.least_s + margin_s:
             return
         decode_s = self._costs.decode_s(None)
-        expected, _ = self._expected(request.level, request.deadline, decode_s)
+        expected, _ = self._expected(request.level, request.deadline, decode_s, costly=False)
         latest = expected + margin_s
         probe = self._probes[request.level - 1]
         if latest > request.deadline and not probe.due_for_upload(timeout_s, self._clock()):
@@ -131,7 +131,7 @@ class Estimate:
         """
         now, probe = self._clock(), self._probes[job.level - 1]
         margin_s = self._margins[job.level - 1].of(job.deadline - now)
-        job.expected, behind = self._expected(job.level, job.deadline, job.decode_s)
+        job.expected, behind = self._expected(job.level, job.deadline, job.decode_s, job.costly)
         if job.expected + margin_s > job.deadline:
             timeout_s = job.deadline - job.request.start
             job.probe = job.deadline > now and probe.due(timeout_s, now)
@@ -162,26 +162,27 @@ class Estimate:
             ratio = min(max((now - self._last_batch) / predicted, 0.2), 5.0)
             self.pace += PACE_WEIGHT * (ratio - self.pace)
         self._last_batch = now
-        self._was_busy = bool(self._decoder.queue.jobs or self._batcher.queue.jobs)
+        self._was_busy = bool(self._decoder.soon or self._batcher.queue.jobs)
 
     def backlog_s(self) -> float:
         """How long until everything that waits now is answered."""
-        decoding = len(self._decoder.queue.jobs)
-        decode_s = decoding * self._costs.decode_s(None) / self._decoder.threads
-        batches = -(-(decoding + len(self._batcher.queue.jobs)) // self._max_batch)
+        decoding = self._decoder.queue.jobs.copy()
+        decode_s = sum([job.decode_s for job in decoding]) / self._decoder.threads
+        batches = -(-(len(decoding) + len(self._batcher.queue.jobs)) // self._max_batch)
         infer_s = batches * self._costs.infer_s(self._max_batch) / self._batcher.parallel
         return self.pace * max(decode_s, infer_s)
 
-    def _expected(self, level: int, deadline: float, decode_s: float) -> tuple[float, list[Job]]:
+    def _expected(
+        self, level: int, deadline: float, decode_s: float, costly: bool
+    ) -> tuple[float, list[Job]]:
         """When such an answer would be ready, and the jobs that would wait longer for it."""
         costs, most = self._costs, self._max_batch
         now = self._clock()
         ahead, decoded = 0, decode_s
         behind: list[Job] = []
         if self._decoder.queue.jobs:
-            decoding, behind = self._decoder.queue.around(level, deadline)
-            ahead_s = sum([job.decode_s for job in decoding]) / self._decoder.threads
-            decoded += self.pace * ahead_s
+            decoding, behind = self._decoder.queue.around(level, turn_of(deadline, decode_s))
+            decoded += self.pace * self._decoder.ahead_s(decoding, costly)
             ahead += len(decoding)
         if self._batcher.queue.jobs:
             queued, queued_behind = self._batcher.queue.around(level, deadline)
@@ -204,6 +205,8 @@ class Estimate:
         infer_s = self._costs.infer_s(most) / most / self._batcher.parallel
         delay_s = self.pace * max(infer_s, newcomer.decode_s / self._decoder.threads)
         for job in behind:
+            if job.costly > newcomer.costly:  # its promise must not shut the others out
+                continue
             if (
                 job.level <= newcomer.level
                 and job.expected <= job.deadline < job.expected + delay_s

@@ -7,17 +7,22 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.header import Header
 from alexnet.preprocess import Photo
+from server.engines.activation import Inside
 from server.engines.model import Model
 from server.errors import Cancelled, Expired, ServeError
 from server.scheduler.gate import Gate, Occupancy
 from server.telemetry.counts import Timing
+from server.telemetry.traces import Trace
+from server.telemetry.visits import Visit
+
+STAGES = "decode_queue", "decode", "batch_queue", "infer"
 
 Body = TypeVar("Body")
 Row = NDArray[np.float32]
@@ -56,15 +61,27 @@ class Request:
     received: float
     """When its photos were here; `start` where they came with it."""
     upload_bytes: int
-    """Counted in `held` from the start; 0 where its photos came with it."""
+    """At most; 0 where its photos came with it."""
+    visit: Visit | None = None
+    """For the access log and the traces."""
+    uploaded: int = 0
+    """Bytes that are counted for its upload."""
     held: int = 0
-    """Bytes."""
-    all_or_none: bool = False
-    """Its photos are answered together, and so are their bytes looked at."""
+    """Bytes that are counted for it: the upload and the photos."""
     failure: ServeError | None = None
     """Of the first of its photos that failed."""
     timings: list[Timing] = field(default_factory=list)
     """Of its photos that were answered."""
+
+    def hold_upload(self, size: int) -> None:
+        """From now on its upload is counted as so many bytes. Raises Overloaded."""
+        more = size - self.uploaded
+        if more > 0:
+            self.gate.hold(more, self.held)
+        else:
+            self.gate.free(-more)
+        self.uploaded += more
+        self.held += more
 
     async def receive(self, body: Awaitable[Body]) -> Body:
         """The body. Raises Expired when it is not here at the deadline, or after the server's own
@@ -75,8 +92,15 @@ class Request:
                 received = await body
         except TimeoutError:
             raise Expired.after(self.start) from None
-        self.received = time.monotonic()
+        finally:
+            self.received = time.monotonic()
+            if self.trace:
+                self.trace.stage("upload", self.start, self.received)
         return received
+
+    @property
+    def trace(self) -> Trace | None:
+        return self.visit.trace if self.visit else None
 
 
 @dataclass(frozen=True)
@@ -88,6 +112,8 @@ class Answer:
     photo: Photo | None
     """None when the caller sent pixels."""
     version: Version
+    inside: Inside | None = None
+    """Where it was asked for."""
 
 
 @dataclass(eq=False)
@@ -97,6 +123,11 @@ class Job:
     request: Request
     deadline: float
     level: int
+    square: bool = False
+    """It ends decoded, with the whole central square as its crop, and no engine runs it: the square
+    is cut into views, which are jobs of their own."""
+    look_inside: bool = False
+    """Its answer has what happened inside of the network."""
     image: bytes = b""
     header: Header | None = None
     crop: NDArray[np.uint8] | None = None
@@ -104,9 +135,13 @@ class Job:
     photo: Photo | None = None
     held: int = 0
     """Bytes, of those of the request."""
+    decoding_bytes: int = 0
+    """What it takes beside those while it is decoded."""
 
     decode_s: float = 0.0
     """What decoding it is expected to cost one thread."""
+    costly: bool = False
+    """Decoding it takes so long that others would wait: scheduler/decoder.py."""
     expected: float = 0.0
     """When its answer is expected."""
     probe: bool = False
@@ -119,6 +154,10 @@ class Job:
     inferred: float = 0.0
     batch_size: int = 0
     """0 until an engine has taken it."""
+    inside: Inside | None = None
+
+    batch: Any = None
+    """The batch it ran in, where that is traced."""
 
     settled: bool = False
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
@@ -152,12 +191,13 @@ class Job:
         self.settled, now, request = True, time.monotonic(), self.request
         waiting = self._answer if self._answer and not self._answer.done() else None
         request.held -= self.held
-        request.gate.held -= self.held
+        request.gate.free_photo(self)
         if self._timer:
             self._timer.cancel()
         if isinstance(result, ServeError):
             if waiting:
                 waiting.set_exception(result)
+            self._tell_visit(result)
             request.version.ended(self, result)
             return
         timing = Timing(
@@ -169,14 +209,35 @@ class Job:
             total=now - request.start,
             batch_size=self.batch_size,
         )
-        request.timings.append(timing)
+        if not self.square:
+            request.timings.append(timing)
         if waiting:
-            waiting.set_result(Answer(result, timing, self.photo, request.version))
+            answer = Answer(result, timing, self.photo, request.version, self.inside)
+            waiting.set_result(answer)
+        self._tell_visit(timing)
         request.version.ended(self, timing)
 
     def fail(self, error: ServeError) -> None:
         """`settle`, from any thread."""
         self.loop.call_soon_threadsafe(self.settle, error)
+
+    def _tell_visit(self, outcome: Timing | ServeError) -> None:
+        if visit := self.request.visit:
+            visit.photo(self.photo or self.header, self.held, outcome)
+            if visit.trace:
+                self._tell_trace(visit.trace, time.monotonic())
+
+    def _tell_trace(self, trace: Trace, now: float) -> None:
+        """A span for each stage that it came to; the last may have been cut short."""
+        if not self.queued:
+            return
+        times = self.request.received, self.decode_started, self.decoded, self.infer_started
+        for stage, start, end in zip(STAGES, times, (*times[1:], self.inferred), strict=True):
+            if start and start != end:
+                last = stage == "infer"
+                size = {"alexnet.batch_size": self.batch_size} if last else None
+                links = (self.batch,) if last and self.batch else ()
+                trace.stage(stage, start, end or now, size, links)
 
     def _expire(self) -> None:
         self.settle(Expired.after(self.request.start))

@@ -26,13 +26,14 @@ from server.errors import (
 )
 from server.scheduler.batcher import Batcher, BatchPolicy
 from server.scheduler.costs import CostModel
-from server.scheduler.decoder import Decoder
+from server.scheduler.decoder import COSTLY_S, Decoder
 from server.scheduler.estimate import Estimate
 from server.scheduler.gate import Occupancy
 from server.scheduler.job import Job, Row
 from server.telemetry.counts import Timing
 from server.telemetry.metrics import Metrics
 
+NO_ROW = np.zeros(0, np.float32)
 _model = attrgetter("request.model")
 
 
@@ -69,6 +70,7 @@ class Pipeline:
         if isinstance(photo, bytes):
             self._measure(job, photo)
             job.decode_s = self.costs.decode_s(job.header)
+            job.costly = self.costs.quiet_s(job.header) > COSTLY_S
         else:
             job.crop = photo
         self.estimate.admit(job)
@@ -84,25 +86,31 @@ class Pipeline:
         if not photo:
             raise BadImage("the image is empty (0 bytes)")
         request, gate = job.request, job.request.gate
-        most = gate.limits.max_request_bytes
-        if len(photo) > most:
-            raise TooLarge(f"the upload has {len(photo):,} bytes; at most {most:,} are accepted")
+        if len(photo) > gate.limits.max_request_bytes:
+            raise gate.limits.too_large(len(photo))
         job.image, job.header = photo, read_header(photo)
-        size = 0 if request.upload_bytes else len(photo)
         if job.header:  # without one, nothing will be decoded
+            spec = self.model.bundle.manifest.preprocess
             try:
-                check_pixels(job.header.width, job.header.height, self.decoder.max_pixels)
+                check_pixels(job.header, spec, self.decoder.max_pixels)
             except ImageTooLarge as error:
                 raise TooLarge(str(error)) from None
-            size += decoded_bytes(job.header, self.model.bundle.manifest.preprocess)
-        gate.hold(size, request.held if request.all_or_none else request.upload_bytes)
-        request.held += size
-        job.held = size
+            # The decoder is given a copy that holds nothing but the picture.
+            job.decoding_bytes = len(photo) + decoded_bytes(job.header, spec)
+            self.decoder.check_room(job.decoding_bytes)
+        # What was counted as its upload is counted as the photo's now, which gives it back.
+        request.hold_upload(request.uploaded - min(request.uploaded, len(photo)))
+        gate.hold_photo(job, len(photo), request.held if request.upload_bytes else 0)
+        request.held += len(photo)
 
     def decoded(self, job: Job) -> None:
         """On a decoder's thread."""
         self.costs.decoded(job.header, job.decoded - job.decode_started)
-        self.batcher.submit(job)
+        if job.square:
+            job.infer_started = job.inferred = job.decoded
+            job.loop.call_soon_threadsafe(job.settle, NO_ROW)
+        else:
+            self.batcher.submit(job)
 
     def _ran(self, jobs: list[Job], rows: list[Row | None], seconds: float) -> None:
         """On an engine's thread. All jobs of a process have the same event loop."""
@@ -111,6 +119,11 @@ class Pipeline:
 
     def _answer(self, jobs: list[Job], rows: list[Row | None], seconds: float) -> None:
         """On the event loop."""
+        if traced := [trace for job in jobs if (trace := job.request.trace)]:
+            start, end = jobs[0].infer_started, jobs[0].inferred
+            batch = traced[0].batch(traced, start, end, len(jobs))
+            for job in jobs:
+                job.batch = batch
         for job, row in zip(jobs, rows, strict=True):
             job.settle(EngineFailure() if row is None else row)
         self.estimate.ran(jobs)
@@ -121,12 +134,16 @@ class Pipeline:
         """On the event loop: `Job.settle`. Counted after the answer has gone out, and before its
         caller could ask for the counts."""
         if isinstance(outcome, Timing):
+            if job.square:  # its views are what is counted
+                return
             self.estimate.learn(job, answered=True)
-            job.loop.call_soon(self._metrics.photo_answered, self.number, outcome)
+            visit = job.request.visit
+            trace_id = visit.trace_id if visit else ""
+            job.loop.call_soon(self._metrics.photo_answered, self.number, outcome, trace_id)
             return
         waited = bool(job.queued) and not job.batch_size
         if waited:
-            self.decoder.queue.remove(job)
+            self.decoder.remove(job)
             self.batcher.queue.remove(job)
         if job.queued:
             self.estimate.learn(job, answered=False)
@@ -173,4 +190,4 @@ class Pipeline:
 
     def _upstream(self) -> Collection[Job]:
         """While photos wait for a decoder, small batches are no good use of the CPU."""
-        return self.decoder.queue.jobs if self.model.engine.on_cpu else ()
+        return self.decoder.soon if self.model.engine.on_cpu else ()

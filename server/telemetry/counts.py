@@ -4,6 +4,7 @@ Requests, photos and runs of the engine are counted apart: a request may have ma
 carry many requests.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -23,6 +24,8 @@ class Timing:
     infer: float
     total: float
     batch_size: int
+    """0 where the answer was kept from another photo."""
+    cached: bool = False
 
     @property
     def queue(self) -> float:
@@ -48,7 +51,7 @@ class Counts:
     """Changed on the event loop only."""
 
     photos: int = 0
-    """Answered."""
+    """Answered by the engine: those from the cache are counted apart, as in Triton."""
     executions: int = 0
     """Runs of the engine that carried at least one photo of this model."""
     last_ms: int = 0
@@ -60,17 +63,28 @@ class Counts:
     decode: Duration = field(default_factory=Duration)
     infer: Duration = field(default_factory=Duration)
     output: Duration = field(default_factory=Duration)
+    cache_hit: Duration = field(default_factory=Duration)
+    """Of photos, like the next."""
+    cache_miss: Duration = field(default_factory=Duration)
     failures: dict[str, int] = field(default_factory=dict)
     """Triton's reason -> requests that failed for it."""
     batches: dict[int, Duration] = field(default_factory=dict)
     """Photos in a run of the engine -> such runs."""
+    latencies: dict[int, int] = field(default_factory=dict)
+    """n -> answered requests that took at most 2 ** (n / 4) ms, and more than those of n - 1."""
 
     def answered(self, timings: Sequence[Timing], total_s: float) -> None:
-        """A request with these photos; its stages are those of the photo that took longest."""
-        slowest = max(timings, key=_total) if len(timings) > 1 else timings[0]
-        self.photos += len(timings)
+        """A request with these photos; its stages are those of the photo that took longest, of
+        those that passed them."""
         self.last_ms = time.time_ns() // 1_000_000
         self.success.add(total_s)
+        step = math.ceil(4 * math.log2(max(total_s * 1000, 2**-4)))
+        self.latencies[step] = self.latencies.get(step, 0) + 1
+        computed = [timing for timing in timings if not timing.cached]
+        if not computed:
+            return
+        slowest = max(computed, key=_total)
+        self.photos += len(computed)
         self.queue.add(slowest.queue)
         self.decode.add(slowest.decode)
         self.infer.add(slowest.infer)
@@ -104,7 +118,8 @@ class Counts:
         """Of `to_json`, whose keys JSON has made text."""
         durations = {k: Duration(**v) for k, v in data.items() if isinstance(v, dict) and "ns" in v}
         batches = {int(size): Duration(**runs) for size, runs in data["batches"].items()}
-        return cls(**{**data, **durations, "batches": batches})
+        latencies = {int(step): requests for step, requests in data["latencies"].items()}
+        return cls(**{**data, **durations, "batches": batches, "latencies": latencies})
 
 
 def _total(timing: Timing) -> float:

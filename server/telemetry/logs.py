@@ -1,13 +1,24 @@
 """The log: a line a record, for people or as JSON, with the request's id where there is one."""
 
+import atexit
+import faulthandler
+import io
 import json
 import logging
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+PLAIN = re.compile(r"[!-~]+")
+"""A value that needs no quotes in a line."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -22,6 +33,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_fields(record),
         }
         if self._process:
             entry["process"] = self._process
@@ -39,15 +51,63 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
+        text += "".join(f" {name}={_word(value)}" for name, value in _fields(record).items())
         return f"{text} [{request_id.get()}]" if request_id.get() else text
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """What a record says beside its message: `extra={"fields": {...}}`."""
+    return getattr(record, "fields", None) or {}
+
+
+def _word(value: object) -> str:
+    """Without a space, or quoted: `JPEG:640:480`, `decode:3.1,infer:7.2`, `"not here"`."""
+    if isinstance(value, dict):
+        return ",".join(f"{name}:{_word(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ";".join(map(_word, value))
+    text = str(value)
+    return text if PLAIN.fullmatch(text) else json.dumps(text)
 
 
 def configure(level: str, json_lines: bool, process: str = "") -> None:
     """Sends everything to stderr. stdout carries the banner only. `process` tells several apart."""
+    for stream in (sys.stdout, sys.stderr):  # a label or a path may be in any script
+        if isinstance(stream, io.TextIOWrapper):  # pytest puts others there
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(process) if json_lines else TextFormatter(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+
+
+def as_json(message: str) -> str:
+    """A line for stdout."""
+    record = logging.LogRecord("server", logging.INFO, "", 0, "%s", (message,), None)
+    return JsonFormatter().format(record)
+
+
+def wrap_stderr() -> None:
+    """From now on what libraries write there is JSON, too, and what Python says of a crash."""
+    ours = os.dup(2)
+    reader = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(Path(__file__).with_name("json_lines.py"))],
+        stdin=subprocess.PIPE, stdout=ours, start_new_session=True,
+    )  # fmt: skip
+    assert reader.stdin is not None
+    os.dup2(reader.stdin.fileno(), 2)
+    reader.stdin.close()
+    faulthandler.enable()
+
+    def end() -> None:
+        """Process 1 of a container takes all others along."""
+        sys.stderr.flush()
+        faulthandler.disable()
+        os.dup2(ours, 2)
+        with suppress(subprocess.TimeoutExpired):
+            reader.wait(1.0)
+
+    atexit.register(end)
 
 
 def quieten(

@@ -17,11 +17,18 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from server.errors import ServeError
+from server.telemetry.caching import CacheMetrics
 from server.telemetry.counts import STAGES, Counts, Duration, Timing
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SHORTEST_S = 0.0005
 DRIFTS = ("decode", "infer", "pace")
+
+
+def watch_certificate(registry: CollectorRegistry, days_left: Callable[[], float]) -> None:
+    """`days_left` until the certificate that callers are shown ends."""
+    text = "Days until the TLS certificate ends."
+    Gauge("alexnet_certificate_days_left", text, registry=registry).set_function(days_left)
 
 
 class Metrics:
@@ -98,6 +105,10 @@ class Metrics:
         for name, limit in limits.items():
             self._limits.labels(name).set(limit)
 
+    def caching(self, held: Callable[[], int], entries: Callable[[], int]) -> None:
+        """There is a response cache: its bytes and its answers."""
+        self.registry.register(CacheMetrics(self.counts, held, entries))
+
     def serving(
         self,
         info: Sequence[str],
@@ -122,6 +133,8 @@ class Metrics:
         self._serving[version] -= 1
         if self._serving[version] == 0:
             for stage in DRIFTS:
+                # A gauge that asks a function refers to itself, and so would keep the version.
+                self._drift.labels(stage, version).set_function(float)
                 self._drift.remove(stage, version)
             for key in [key for key in self._waiting if key[1] == version]:
                 del self._waiting[key]
@@ -140,10 +153,12 @@ class Metrics:
         if model:
             self.counts[model, version].failed(error.triton, total_s)
 
-    def photo_answered(self, version: str, timing: Timing) -> None:
+    def photo_answered(self, version: str, timing: Timing, trace_id: str = "") -> None:
+        """OpenMetrics shows the trace of the last photo in each bucket."""
         self._labelled(self._photos, "ok", version).inc()
+        exemplar = {"trace_id": trace_id} if trace_id else None
         for stage in STAGES:
-            self._labelled(self._seconds, stage, version).observe(getattr(timing, stage))
+            self._labelled(self._seconds, stage, version).observe(getattr(timing, stage), exemplar)
 
     def photo_failed(self, version: str, reason: str, waited: bool) -> None:
         """`waited`: it left a queue."""
@@ -151,12 +166,22 @@ class Metrics:
         if waited:
             self._labelled(self._dropped, reason).inc()
 
+    def cache_asked(self, model: str, version: str, hit: bool, seconds: float) -> None:
+        """`seconds`: for looking, and for keeping what was not there."""
+        counts = self.counts[model, version]
+        (counts.cache_hit if hit else counts.cache_miss).add(seconds)
+        if hit:
+            self._labelled(self._photos, "cached", version).inc()
+
     def batch_ran(self, models: set[str], version: str, size: int, seconds: float) -> None:
         self._labelled(self._batch, version).observe(size)
         self._labelled(self._rows, str(size), version).inc(size)
         self._labelled(self._busy, version).inc(seconds)
         for model in models:
             self.counts[model, version].executed(size, seconds)
+
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, dict[str, str]]:

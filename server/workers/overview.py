@@ -5,18 +5,28 @@ from pathlib import Path
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
-from server.api.http import Listener, application
-from server.telemetry.metrics import expose
-from server.workers.peers import gather
+from server.api.http import application
+from server.api.listener import Listener
+from server.door import Door
+from server.telemetry.metrics import OPENMETRICS, expose, watch_certificate
+from server.workers.heard import Heard
 from server.workers.totals import Totals
 
 
 class Overview:
-    def __init__(self, folder: Path, host: str, port: int):
-        self._folder, self._host = folder, host
+    def __init__(self, folder: Path, host: str, port: int, door: Door):
+        self._host = host
         disable_created_metrics()  # type: ignore[no-untyped-call] # as in telemetry/metrics.py
         self._registry, self._totals = CollectorRegistry(auto_describe=False), Totals()
         self._registry.register(self._totals)
+
+        def tell(worker: int, text: str, asked: int) -> None:
+            self._totals.tell({worker: text}, asked)
+
+        self._exposed = Heard(folder, "/metrics", tell, self._totals.ask, OPENMETRICS)
+        self._ready = Heard(folder, "/readyz")
+        if door.certificates:
+            watch_certificate(self._registry, door.certificates.days_left)
         self._workers = Gauge("alexnet_workers", "Processes that answer.", registry=self._registry)
         self._ended = Counter(
             "alexnet_workers_ended", "Processes that ended by themselves and were replaced.",
@@ -27,7 +37,9 @@ class Overview:
             web.get("/livez", self.live),
             web.get("/readyz", self.ready),
         ]
-        self._listener = Listener(application(routes), port)
+        self._listener = Listener(
+            application(routes, door=door.without_keys()), port, certificates=door.certificates
+        )
 
     @property
     def port(self) -> int:
@@ -39,6 +51,8 @@ class Overview:
 
     async def stop(self) -> None:
         await self._listener.stop()
+        self._exposed.close()
+        self._ready.close()
 
     def ended(self, worker: int) -> None:
         """To be called when a worker has ended by itself."""
@@ -50,15 +64,12 @@ class Overview:
 
     async def ready(self, request: web.Request) -> web.Response:
         """While any worker is: a connection goes to one that listens."""
-        ready = len(await gather(self._folder, "/readyz"))
+        ready = len(await self._ready.ask())
         return web.json_response(
             {"ready": ready > 0, "workers": ready}, status=200 if ready else 503
         )
 
     async def metrics(self, request: web.Request) -> web.Response:
-        asked = self._totals.ask()
-        exposed = dict(await gather(self._folder, "/metrics"))
-        self._totals.tell(exposed, asked)
-        self._workers.set(len(exposed))
+        self._workers.set(len(await self._exposed.ask()))
         body, headers = expose(self._registry, request.headers.get("accept", ""))
         return web.Response(body=body, headers=headers)

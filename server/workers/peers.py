@@ -6,7 +6,10 @@ Each has a socket, in a folder that only their user may enter, and asks the othe
 import asyncio
 import json
 import logging
+import os
+import time
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +25,8 @@ log = logging.getLogger(__name__)
 
 ANSWER_S = 5.0
 LOAD_S = 600.0
+KEPT = ".counts"
+"""The end of the names of files with what a worker has told of its counts."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,29 @@ class Peers(Control):
     async def load(self) -> None:
         """One after the other, so that the machine is never busy with more than one; the first one
         proves a version for all. Raises BundleError, and asks no other any more."""
-        await asyncio.shield(_tell(self._folder, "/load"))
+        await asyncio.shield(tell(self._folder, "/load"))
 
     async def unload(self) -> None:
-        await asyncio.shield(_tell(self._folder, "/unload"))
+        await asyncio.shield(tell(self._folder, "/unload"))
 
     async def counts(self) -> AllCounts:
+        """Of all; those that have ended or hang as they last said, and a slow one is waited for."""
+        texts = [text for _, text in await gather(self._folder, "/counts")]
+        said = {told["life"]: told["counts"] for told in map(json.loads, texts)}
+        for kept in self._folder.glob(f"*{KEPT}"):
+            if kept.stem not in said:
+                said[kept.stem] = json.loads(kept.read_bytes())
         total: defaultdict[tuple[str, str], Counts] = defaultdict(Counts)
-        for _, text in await gather(self._folder, "/counts"):
-            for model, version, counts in json.loads(text):
-                total[model, version] += Counts.from_json(counts)
+        for model, version, counts in (row for rows in said.values() for row in rows):
+            total[model, version] += Counts.from_json(counts)
         return total
 
 
-def routes(control: Control) -> list[web.RouteDef]:
-    """Of the socket; `control` is of this process alone."""
+def routes(
+    control: Control, seat: Seat, reload: Callable[[], Awaitable[None]]
+) -> list[web.RouteDef]:
+    """Of the socket; `control` and `reload` are of this process alone."""
+    life = f"{seat.number}-{os.getpid()}-{time.monotonic_ns()}"
 
     async def load(request: web.Request) -> web.Response:
         try:
@@ -74,8 +87,16 @@ def routes(control: Control) -> list[web.RouteDef]:
         return web.Response()
 
     async def counts(request: web.Request) -> web.Response:
+        """What was told once is kept: after a crash the sums of all must not fall."""
         rows = [(*key, each.to_json()) for key, each in (await control.counts()).items()]
-        return web.json_response(rows)
+        kept = seat.folder / f"{life}{KEPT}"
+        kept.with_suffix(".new").write_text(json.dumps(rows))
+        kept.with_suffix(".new").replace(kept)
+        return web.json_response({"life": life, "counts": rows})
+
+    async def reloaded(request: web.Request) -> web.Response:
+        await reload()
+        return web.Response()
 
     async def served(request: web.Request) -> web.Response:
         return web.json_response([pipeline.number for pipeline in control.repository.served])
@@ -84,6 +105,7 @@ def routes(control: Control) -> list[web.RouteDef]:
         web.get("/served", served),
         web.post("/load", load),
         web.post("/unload", unload),
+        web.post("/reload", reloaded),
         web.get("/counts", counts),
     ]
 
@@ -92,17 +114,26 @@ def sockets(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.sock"), key=lambda socket: int(socket.stem))
 
 
-async def gather(folder: Path, path: str) -> list[tuple[int, str]]:
+async def gather(folder: Path, path: str, patience_s: float = ANSWER_S) -> list[tuple[int, str]]:
     """(worker, what it says) of each that answers 200; one that is starting or ending does not."""
+    found = sockets(folder)
+    answers = await asyncio.gather(*(asked(socket, path, patience_s) for socket in found))
+    return [
+        (int(socket.stem), text)
+        for socket, text in zip(found, answers, strict=True)
+        if text is not None
+    ]
 
-    async def ask(socket: Path) -> tuple[int, int, str]:
-        try:
-            return int(socket.stem), *await _ask(socket, "GET", path, ANSWER_S)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return int(socket.stem), 0, str(error)
 
-    answers = await asyncio.gather(*map(ask, sockets(folder)))
-    return [(worker, text) for worker, status, text in answers if status == 200]
+async def asked(
+    socket: Path, path: str, patience_s: float = ANSWER_S, accept: str = "*/*"
+) -> str | None:
+    """What the worker there says; None where it does not answer 200."""
+    try:
+        status, text = await _ask(socket, "GET", path, patience_s, accept)
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return None
+    return text if status == 200 else None
 
 
 async def served_by_others(seat: Seat) -> list[str] | None:
@@ -115,7 +146,7 @@ async def served_by_others(seat: Seat) -> list[str] | None:
 async def hangs(seat: Seat, patience_s: float) -> bool:
     """Whether it says nothing for so long. One that is not there at all does not hang."""
     try:
-        await _ask(seat.socket, "GET", "/livez", patience_s)
+        await _ask(seat.socket, "GET", "/counts", patience_s)  # which it keeps then
     except TimeoutError:
         return True
     except (aiohttp.ClientError, OSError):
@@ -123,7 +154,7 @@ async def hangs(seat: Seat, patience_s: float) -> bool:
     return False
 
 
-async def _tell(folder: Path, path: str) -> None:
+async def tell(folder: Path, path: str) -> None:
     told: set[Path] = set()
     for last in (
         False,
@@ -143,11 +174,13 @@ async def _tell(folder: Path, path: str) -> None:
             told.add(socket)
 
 
-async def _ask(socket: Path, method: str, path: str, timeout_s: float) -> tuple[int, str]:
+async def _ask(
+    socket: Path, method: str, path: str, timeout_s: float, accept: str = "*/*"
+) -> tuple[int, str]:
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     connector = aiohttp.UnixConnector(str(socket))
     async with (
         aiohttp.ClientSession("http://worker", connector=connector, timeout=timeout) as session,
-        session.request(method, path) as response,
+        session.request(method, path, headers={"accept": accept}) as response,
     ):
         return response.status, await response.text()

@@ -11,15 +11,17 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from server.config import Config
+from server.door import Door
+from server.ports import reserved
 from server.scheduler import cpus
-from server.signals import stop_event
+from server.signals import on_hangup, stop_event, tell_systemd
 from server.workers.overview import Overview
-from server.workers.peers import Seat, hangs
-from server.workers.ports import reserved
+from server.workers.peers import Seat, hangs, tell
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +47,11 @@ async def run(config: Config) -> None:
         reserved(config.host, config.http_port, config.grpc_port) as (http_port, grpc_port),
     ):
         folder = Path(name)
-        overview = Overview(folder, config.host, config.metrics_port)
+        tls = config.tls_certificate, config.tls_key, config.tls_client_ca
+        door = Door.opened(*tls)
+        overview = Overview(folder, config.host, config.metrics_port, door)
         await overview.start()
+        watching = asyncio.create_task(door.watch())
         config = replace(
             share(config), http_port=http_port, grpc_port=grpc_port, metrics_port=overview.port
         )
@@ -57,7 +62,9 @@ async def run(config: Config) -> None:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
                 print(await starting, end="", flush=True)
+                tell_systemd("READY=1")
                 log.info("ready")
+                on_hangup(partial(_reload, door, folder))
                 await stopping
             starting.cancel()
         except WorkerFailed as error:
@@ -66,9 +73,15 @@ async def run(config: Config) -> None:
                 raise OSError(f"a worker ended {_reason(code)} before it was ready") from None
             raise SystemExit(code) from None
         finally:
+            watching.cancel()
             await crew.stop()
             await overview.stop()
     log.info("stopped")
+
+
+async def _reload(door: Door, folder: Path) -> None:
+    await door.refresh(anyway=True)
+    await tell(folder, "/reload")
 
 
 def share(config: Config) -> Config:
@@ -175,7 +188,9 @@ def _environment() -> dict[str, str]:
     """So that a worker takes this package, and nothing from the folder it is started in (-P)."""
     ours = str(Path(__file__).parents[2])
     given = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([ours, given] if given else [ours])}
+    result = {**os.environ, "PYTHONPATH": os.pathsep.join([ours, given] if given else [ours])}
+    result.pop("NOTIFY_SOCKET", None)  # the supervisor speaks for all
+    return result
 
 
 def _reason(code: int) -> str:

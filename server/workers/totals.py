@@ -1,12 +1,14 @@
 """The metrics of several workers as those of one server."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 
 from prometheus_client.core import Metric
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar, Sample
 
 # The same in every worker, or how far one may be off: a sum would say nothing.
 HIGHEST = {
@@ -17,7 +19,7 @@ HIGHEST = {
     "process_max_fds",
     "python_info",
 }
-GPU = ("nv_gpu_", "nv_energy_", "alexnet_gpu_")  # every worker reads the same devices
+MACHINE = "nv_cpu_", "nv_gpu_", "nv_energy_", "alexnet_gpu_"  # the same for every worker
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]  # name and labels of a sample
 
@@ -37,12 +39,13 @@ class Totals(Collector):
         return next(self._asked)
 
     def tell(self, texts: Mapping[int, str], asked: int) -> None:
-        """worker -> what it exposes, in Prometheus's text format. That comes too late when another
-        scrape has asked since, or when the worker has ended: it is counted already."""
+        """worker -> what it exposes, in OpenMetrics or Prometheus's text format. That comes too
+        late when another scrape has asked since, or when the worker has ended: it is counted
+        already."""
         for worker, text in texts.items():
             if asked > self._latest[worker]:
                 self._latest[worker] = asked
-                self._told[worker] = {m.name: m for m in text_string_to_metric_families(text)}
+                self._told[worker] = {m.name: m for m in _families(text)}
 
     def ended(self, worker: int) -> None:
         self._latest[worker] = self.ask()
@@ -53,6 +56,12 @@ class Totals(Collector):
         yield from _added([*self._told.values(), self._ended])
 
 
+def _families(text: str) -> Iterable[Metric]:
+    if text.endswith("# EOF\n"):
+        return openmetrics.text_string_to_metric_families(text)  # type: ignore[no-untyped-call,no-any-return]
+    return text_string_to_metric_families(text)
+
+
 def _counts(metric: Metric) -> bool:
     return metric.type != "gauge"
 
@@ -61,12 +70,18 @@ def _added(exposed: list[dict[str, Metric]]) -> Iterator[Metric]:
     """In the order of the first that has each metric and sample."""
     for name in dict.fromkeys(name for metrics in exposed for name in metrics):
         found = [metrics[name] for metrics in exposed if name in metrics]
-        add = max if name in HIGHEST or name.startswith(GPU) else sum
-        values: dict[_Key, list[float]] = {}
+        add = max if name in HIGHEST or name.startswith(MACHINE) else sum
+        alike: dict[_Key, list[Sample]] = {}
         for sample in (sample for metric in found for sample in metric.samples):
             key = sample.name, tuple(sample.labels.items())
-            values.setdefault(key, []).append(sample.value)
+            alike.setdefault(key, []).append(sample)
         total = Metric(name, found[0].documentation, found[0].type)
-        for (sample_name, labels), each in values.items():
-            total.add_sample(sample_name, dict(labels), add(each))
+        for (sample_name, labels), each in alike.items():
+            value = add([sample.value for sample in each])
+            total.add_sample(sample_name, dict(labels), value, exemplar=_latest(each))
         yield total
+
+
+def _latest(samples: list[Sample]) -> Exemplar | None:
+    exemplars = [sample.exemplar for sample in samples if sample.exemplar]
+    return max(exemplars, key=lambda exemplar: exemplar.timestamp or 0, default=None)

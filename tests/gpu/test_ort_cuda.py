@@ -16,10 +16,9 @@ from gpu.buckets import BucketEngine
 from tests.paths import STARTER
 
 pytest.importorskip("cuda.bindings.runtime", reason="make test-gpu has it")
-pytest.importorskip("onnxruntime", reason="make test-gpu has it")
+pytest.importorskip("alexnet.onnx_runtime", reason="make test-gpu has it")
 
-import onnxruntime
-
+from alexnet.onnx_runtime import onnxruntime
 from gpu.cuda import CudaDevice
 from gpu.programs.ort_cuda import PRECISIONS, OrtProgram, Provider, ProviderError, cuda, tensorrt
 from gpu.typed import typed

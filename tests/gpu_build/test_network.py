@@ -18,6 +18,7 @@ from tests.paths import STARTER
 # Kernels of each network: normalisation, three poolings, and the norms that are not fused.
 KERNELS = {
     "alexnet": ["in_blocks", "response", "response", "response"],
+    "alexnet-small": ["in_blocks", "response", "response", "response"],
     "alexnet2012": ["in_blocks", "response", "forward", "response"],
     "alexnet2012-paper": ["in_blocks", "response", "response", "response"],
     "alexnet-caffe": ["in_blocks", "response", "response", "response"],
@@ -30,8 +31,9 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("arch", PLAIN)
-def test_it_computes_the_same_as_the_plain_network(arch: str) -> None:
-    model = random_model(arch)
+@pytest.mark.parametrize("image", [False, True])
+def test_it_computes_the_same_as_the_plain_network(arch: str, image: bool) -> None:
+    model = random_model(arch, image=image)
     graph, crops = to_onnx(model, model.crop), torch.from_numpy(photos(model.crop, count=2))
     wanted = Network(graph, torch.float64)(crops)
     largest = float(wanted.abs().max())

@@ -4,7 +4,6 @@ from collections import Counter
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from torch import nn
 
 from alexnet.bundle import Bundle
 from alexnet.labels import Labels
+from alexnet.onnx_runtime import onnxruntime
 from export.precision import calibrate, to_int8
 from export.to_onnx import to_onnx
 from gpu.typed import PRECISIONS, float_graph, typed

@@ -29,7 +29,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def briefly_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """alexnet-export tells the speed of two photos once, and not of 32 five times."""
     monkeypatch.setattr(
-        "export.__main__.speeds", lambda onnx, batch, rounds: speeds(onnx, batch[:2], rounds=1)
+        "export.run.speeds", lambda onnx, batch, rounds: speeds(onnx, batch[:2], rounds=1)
     )
 
 

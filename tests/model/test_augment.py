@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.augment import Views, draw
+from training.pixels import Pixels
 from training.recipe import ORIGINAL, PAPER, Recipe
 
 # One size, no jitter: a crop and a mirror image and nothing else.
 CROP = Recipe("test", 1, view=(0.5, 0.5), jitter=0.0, mean=(120.0, 110.0, 100.0), std=(2.0,) * 3)
 EVERYTHING = replace(CROP, view=(1.0, 1.0))
 
-# RGB standard deviations and, one a column, the principal components (cuda-convnet2's data).
+# RGB standard deviations and, one a row, the principal components (cuda-convnet2's data).
 DEVIATIONS = np.array([19.7208, 37.0939, 121.7801])
 COMPONENTS = np.array(
     [
@@ -54,6 +55,19 @@ def test_2012_crops_at_33_by_33_places_equally_often() -> None:
     both = torch.stack([views.tops, views.lefts]).double()
     assert both.corrcoef()[0, 1].abs() < 0.05
     assert views.mirrored.double().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_paper_counts_2048_views_of_a_photo() -> None:
+    """32 x 32 places, each mirrored; the code has a place more on each axis."""
+    views = draw(PAPER, 33 * 500, 256, 224, 0.0, rng())
+    for places in (views.tops, views.lefts):
+        assert (int(places.min()), int(places.max())) == (0, 31)
+        assert torch.bincount(places).min() > 400
+
+
+def test_without_the_far_edge_a_crop_of_everything_is_still_possible() -> None:
+    views = draw(replace(EVERYTHING, far_edge=False), 4, 32, 32, 0.0, rng())
+    assert views.tops.tolist() == views.lefts.tolist() == [0] * 4
 
 
 def test_in_2012_32_consecutive_photos_share_place_and_flip_but_not_colour() -> None:
@@ -145,6 +159,26 @@ def test_noise_and_gain_are_about_the_mean() -> None:
     mean = torch.tensor([127.226, 118.587, 103.448])
     expected = (cut - mean) / 1.1 + views.shift[:, None, None]
     torch.testing.assert_close(views(cut, ORIGINAL), expected.permute(0, 3, 1, 2))
+
+
+def test_the_mean_image_is_subtracted_whatever_the_place_and_the_flip() -> None:
+    images = photos(32, 256)
+    recipe = replace(ORIGINAL, chunk=1)
+    views = draw(recipe, 32, 256, 224, 0.1, rng(1))
+    assert len(set(views.tops.tolist())) > 10
+    cut = views.cut(images, torch.arange(32))
+    image = 255 * torch.rand(224, 224, 3, generator=rng(5))
+    x = views(cut, recipe, image)
+    expected = (cut - image) / 1.1 + views.shift[:, None, None]
+    torch.testing.assert_close(x, expected.permute(0, 3, 1, 2))
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_colours_shift_along_the_components_that_are_given() -> None:
+    red = Pixels(torch.tensor([0.0, 0.0, 50.0]), torch.eye(3).flip(1))
+    shift = draw(PAPER, 100, 256, 224, 0.1, rng(), red).shift
+    assert not shift[:, 1:].any()
+    assert shift[:, 0].std() > 0.5
 
 
 @pytest.mark.parametrize("px", [16, 48])

@@ -7,14 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from alexnet.bundle import Bundle
+from alexnet.preprocess import preprocess
+from alexnet.spec import Preprocess
+from alexnet_client.client import Client
 from export.__main__ import main as export
 from tests.paths import ROOT
-from tests.photos import class_folders
+from tests.photos import class_folders, encode
 from tests.processes import start_server, stop_server
+from tests.torchvision_crop import resize_and_crop
 from training.__main__ import main as train
 from training.checkpoint import Checkpoint
 from training.network import AlexNet
@@ -82,7 +89,7 @@ def test_the_command_trains_the_real_network(trained: Trained) -> None:
     assert facts["dense"]["photos"] == 24
     assert {p.name for p in trained.run.iterdir()} == {
         "last.safetensors", "model.safetensors", "log.jsonl", "recipe.json", "environment.json",
-        "tensorboard", "curves.png", "filters.png", "card.md",
+        "tensorboard", "curves.png", "confusion.png", "filters.png", "card.md", "best.safetensors",
     }  # fmt: skip
     assert "25% of the fully connected weights are zero" in (trained.run / "card.md").read_text()
 
@@ -112,10 +119,10 @@ def test_the_bundle_is_served_as_well_as_it_was_measured(
 ) -> None:
     server = start_server("--model", str(bundle), "--precision", precision)
     try:
-        scored = run("clients.score", trained.val, "--server", server.grpc, "--json")
+        scored = run("alexnet_client.score", trained.val, "--server", server.grpc, "--json")
         assert scored.returncode == 0, scored.stderr
         one = next((trained.val / CLASSES[0]).iterdir())
-        classified = run("clients.classify", one, "--server", server.grpc, "--json")
+        classified = run("alexnet_client.classify", one, "--server", server.grpc, "--json")
         assert classified.returncode == 0, classified.stderr
     finally:
         code, log = stop_server(server)
@@ -133,8 +140,13 @@ def test_the_bundle_is_served_as_well_as_it_was_measured(
 def test_torchvision_weights_become_a_bundle_in_one_command(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The README's command, on a state dict with torchvision's names."""
-    torch.save(AlexNet(1000).state_dict(), tmp_path / "alexnet.pth")
+    """The README's command, on a state dict with torchvision's names. The server answers a photo of
+    500 x 375 px as torch does torchvision's crop; with the exact centre it would not."""
+    torch.manual_seed(0)
+    network = AlexNet(1000).eval()
+    for layer in network.layers:  # torch's own weights answer every photo alike
+        torch.nn.init.kaiming_normal_(layer.weight)
+    torch.save(network.state_dict(), tmp_path / "alexnet.pth")
     output = tmp_path / "mine"
     flags = [tmp_path / "alexnet.pth", "--photos", trained.val, "--output", output]
     monkeypatch.setattr("sys.argv", ["alexnet-export", *map(str, flags)])
@@ -142,9 +154,32 @@ def test_torchvision_weights_become_a_bundle_in_one_command(
     manifest = Bundle.open(output).manifest
     assert manifest.model.known_classes == 1000
     assert manifest.provenance.recipe == "torchvision"
-    server = start_server("--model", str(output))
-    code, log = stop_server(server)
+    assert manifest.preprocess.geometry == "torchvision"
+    pixels = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    photo = encode(image, "PNG")
+    server = start_server("--model", str(output), "--precision", "fp32")
+    try:
+        with Client(server.grpc) as client:
+            answer = client.classify(photo, top_k=1000)
+    finally:
+        code, log = stop_server(server)
     assert code == 0, log
+    served = np.zeros(1000)
+    for prediction in answer.predictions:
+        served[prediction.index] = prediction.probability
+    assert np.abs(served - probabilities(network, resize_and_crop(image))).max() < 0.01
+    centre = preprocess(photo, Preprocess(geometry="centre")).crop
+    assert np.abs(served - probabilities(network, centre)).max() > 0.05
+
+
+def probabilities(network: AlexNet, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """As torch computes them, with torchvision's normalisation."""
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    x = ((torch.tensor(crop) / 255 - mean) / std).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        shares: NDArray[np.float32] = network(x).softmax(1)[0].numpy()
+    return shares
 
 
 def test_a_pickle_that_runs_code_is_refused(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from training.checkpoint import FORMAT, Checkpoint, CheckpointError
@@ -98,6 +99,19 @@ def test_a_failure_while_writing_leaves_the_old_checkpoint(
     with pytest.raises(OSError, match="no space left"):
         Checkpoint(TENSORS, {"epoch": 4}).save(path)
     assert Checkpoint.load(path).facts == FACTS
+    assert list(tmp_path.iterdir()) == [path], "no half of a file stays"
+
+
+def test_a_full_disk_is_an_error_of_the_system_with_the_name_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("training.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        Checkpoint(TENSORS, FACTS).save(tmp_path / "last.safetensors")
+    assert (caught.value.errno, caught.value.filename) == (28, str(tmp_path / "last.safetensors"))
 
 
 def test_a_new_checkpoint_replaces_the_old_one(tmp_path: Path) -> None:

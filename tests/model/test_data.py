@@ -1,10 +1,11 @@
 import io
 import logging
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import pytest
@@ -159,6 +160,26 @@ def test_changes_to_cached_photos_do_not_reach_the_file(photos: Path, tmp_path: 
     assert_same(load([photos], SPEC, cache=tmp_path / "cache"), load([photos], SPEC))
 
 
+def test_the_hash_of_photos_is_of_their_pixels_in_order(photos: Path, tmp_path: Path) -> None:
+    plain = load([photos], SPEC)
+    cached = load([photos], SPEC, cache=tmp_path / "cache")
+    unhashed = Dataset(plain.images, plain.targets, plain.labels)  # as a pack of earlier versions
+    assert plain.sha256 == cached.sha256 == unhashed.sha256
+    moved = tmp_path / "moved" / "photos"
+    shutil.copytree(photos, moved)
+    assert load([moved], SPEC).sha256 == plain.sha256
+    reversed_ = Dataset(plain.images[::-1], plain.targets, plain.labels)
+    assert reversed_.sha256 != plain.sha256
+    assert load([photos], Preprocess(32, 16)).sha256 != plain.sha256
+
+
+def test_folders_without_classes_may_have_any_name(photos: Path) -> None:
+    labels = Labels((Label("x", "x"),))
+    data = load([photos], SPEC, labels, classes=False)
+    assert (data.targets.tolist(), data.known, data.labels) == ([-1] * 9, [], labels)
+    np.testing.assert_array_equal(data.images, load([photos], SPEC).images)
+
+
 def test_other_labels_use_the_same_pack(photos: Path, tmp_path: Path, decoded: list[int]) -> None:
     load([photos], SPEC, cache=tmp_path / "cache")
     labels = Labels(tuple(Label(name, name) for name in ("sky", "leaf", "cherry")))
@@ -236,7 +257,7 @@ def test_a_faster_process_may_have_filled_the_cache(
     """Both find no pack; when the slower one is done, there is one already."""
     cache = tmp_path / "cache"
 
-    def slow(photos_: Photos, spec: Preprocess, file: BinaryIO) -> tuple[list[str], list[str]]:
+    def slow(photos_: Photos, spec: Preprocess, file: BinaryIO) -> dict[str, Any]:
         monkeypatch.setattr("training.data._pack", _pack)
         load([photos], SPEC, cache=cache)
         return _pack(photos_, spec, file)

@@ -5,12 +5,12 @@ import pytest
 from numpy.typing import NDArray
 
 from alexnet.labels import Label, Labels
+from alexnet.ten_views import cut_ten_views
 from training.data import Dataset
 from training.evaluate import (
     ClassScore,
     Score,
     average,
-    cut_ten_views,
     evaluate,
     infer_all,
     score,
@@ -77,7 +77,8 @@ def test_a_predictor_is_scored_on_a_dataset() -> None:
     data = Dataset(images, targets(0, 1, 2, 9), LABELS)
     result = evaluate(lambda crops: np.eye(10, dtype=np.float32)[crops[:, 0, 0, 0]], data, 3)
     assert result == Score(0.75, 0.75, 4)
-    assert str(result) == "top-1 75.0%, top-5 75.0% of 4 photos"
+    assert result.in_words(10) == "top-1 75.0%, top-5 75.0% of 4 photos"
+    assert result.in_words(5) == "top-1 75.0% of 4 photos"
 
 
 def test_scores_match_a_loop_over_the_photos() -> None:

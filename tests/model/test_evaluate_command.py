@@ -244,7 +244,7 @@ async def test_photos_that_cannot_be_read_are_counted_and_named_but_not_scored(
         last = await in_thread(evaluate, fake.url, "--photos", photos)
     for row in text.splitlines()[1:4]:
         assert row.split()[1:4] == ["3", "2", "66.7%"]
-    warnings = [r.getMessage() for r in caplog.records if r.name == "export.evaluate"]
+    warnings = [r.getMessage() for r in caplog.records if r.name == "export.evaluation"]
     assert len(warnings) == 2, "each is logged once for all subjects"
     assert warnings[0].startswith(f"skipped {photos / 's3' / 'huge.png'}: ")
     assert "bytes" in warnings[0]

@@ -2,7 +2,6 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from torch import nn
 
 from alexnet.bundle import Bundle
 from alexnet.labels import Labels
+from alexnet.onnx_runtime import onnxruntime
 from export.parity import predictor
 from export.precision import calibrate, to_int8
 from export.to_onnx import to_onnx

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from alexnet.bundle import Bundle
 from export.parity import predictor
+from export.precision import calibrate, to_int8
 from export.to_onnx import to_onnx
 from gpu.network import Network, Step
+from gpu.typed import float_graph
 from tests.networks import PLAIN, photos, random_model
 from tests.paths import STARTER
 
@@ -28,8 +30,9 @@ def logits(network: Network, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("arch", PLAIN)
-def test_every_network_gives_the_logits_of_onnx_runtime(arch: str) -> None:
-    model = random_model(arch)
+@pytest.mark.parametrize("image", [False, True])
+def test_every_network_gives_the_logits_of_onnx_runtime(arch: str, image: bool) -> None:
+    model = random_model(arch, image=image)
     graph, crops = to_onnx(model, model.crop), photos(model.crop, count=2)
     wanted = predictor(graph)(crops)
     for dtype, tolerance in TOLERANCES.items():
@@ -59,6 +62,16 @@ def test_the_int8_starter_in_floats_is_the_trained_network(dtype: torch.dtype) -
     network = Network(bundle.files[artifact.file], dtype)
     got = logits(network, bundle.golden.crops).astype(np.float32)
     bundle.golden.check(got, artifact.tolerance / 4)
+
+
+@pytest.mark.parametrize("arch", PLAIN)
+def test_int8_with_a_mean_image_gives_the_logits_of_onnx_runtime(arch: str) -> None:
+    model = random_model(arch, image=True)
+    crops = photos(model.crop, count=2)
+    graph = to_int8(model, model.crop, calibrate(model, crops))
+    wanted = predictor(float_graph(graph).SerializeToString())(crops)
+    got = logits(Network(graph, torch.float64), crops)
+    assert np.abs(got - wanted).max() < 8e-6 * np.abs(wanted).max()
 
 
 def test_activations_are_channels_last_and_freed_after_their_last_use(

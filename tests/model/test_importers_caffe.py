@@ -81,11 +81,12 @@ def refusal(path: Path, classes: Path | None = None) -> str:
     return str(caught.value)
 
 
-def compute_as_caffe(arrays: Arrays, pixels: NDArray[np.uint8]) -> Tensor:
+MEAN = torch.tensor([104.00699, 116.66877, 122.6789])
+
+
+def compute_as_caffe(arrays: Arrays, pixels: NDArray[np.uint8], mean: Tensor = MEAN) -> Tensor:
     """BVLC's net on the pixels of RGB photos, which it takes as BGR minus its mean."""
-    bgr = torch.from_numpy(pixels[..., ::-1].copy()) - torch.tensor(
-        [104.00699, 116.66877, 122.6789]
-    )
+    bgr = torch.from_numpy(pixels[..., ::-1].copy()) - mean
     x = bgr.permute(0, 3, 1, 2)
     tensors = {name: (torch.from_numpy(w), torch.from_numpy(b)) for name, (w, b) in arrays.items()}
 
@@ -112,6 +113,7 @@ def compute_as_caffe(arrays: Arrays, pixels: NDArray[np.uint8]) -> Tensor:
 def test_it_computes_the_same_as_caffe(tmp_path: Path, form: str, arrays: Arrays) -> None:
     model = load_model(put(tmp_path, caffemodel(arrays, form)))
     assert (model.network.arch, model.crop, model.std) == ("alexnet-caffe", 227, (1, 1, 1))
+    assert model.geometry == "warp"
     assert (model.labels, model.known) == (Labels.imagenet(), 1000)
     assert model.facts == {"lineage": ["caffe"], "commit": "unknown"}
     assert not model.network.training
@@ -123,6 +125,68 @@ def test_it_computes_the_same_as_caffe(tmp_path: Path, form: str, arrays: Arrays
     assert expected.std() > 1
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3 * float(expected.std()))
     assert not torch.allclose(logits, mirrored, rtol=0.1, atol=0.1), "the colours do not matter"
+
+
+def mean_image() -> NDArray[np.float32]:
+    """(3, 256, 256), BGR."""
+    random = np.random.default_rng(4)
+    coarse = random.uniform(60, 180, (3, 8, 8)).repeat(32, 1).repeat(32, 2)
+    return (coarse + random.uniform(-5, 5, coarse.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("form", ["new", "old", "double"])
+def test_its_mean_image_is_subtracted_where_the_crop_is(
+    tmp_path: Path, form: str, arrays: Arrays
+) -> None:
+    """The crop of 227 px begins at (256 - 227) / 2 = 14 in the integers of data_transformer."""
+    mean = mean_image()
+    file = tmp_path / "imagenet_mean.binaryproto"
+    file.write_bytes(blob(mean, form).SerializeToString())
+    model = load_model(put(tmp_path, caffemodel(arrays)), mean=file)
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 227, 227, 3), np.uint8)
+    centre = torch.from_numpy(mean[:, 14:241, 14:241].transpose(1, 2, 0).copy())
+    with torch.inference_mode():
+        logits = model.deployable(torch.from_numpy(pixels))
+        expected = compute_as_caffe(arrays, pixels, centre)
+        plain = compute_as_caffe(arrays, pixels)
+    scale = float(expected.std())
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3 * scale)
+    assert (expected - plain).abs().max() > 0.05 * scale, "the image does not matter"
+    assert model.mean == pytest.approx(centre.flip(2).mean((0, 1)).tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"text", " is no binaryproto"),
+        (b"", " has the shape (0, 0, 0, 0), expected (3, 256, 256)"),
+        (
+            blob(np.zeros((3, 227, 227), np.float32), "old").SerializeToString(),
+            " has the shape (1, 3, 227, 227), expected (3, 256, 256)",
+        ),
+        (
+            blob(np.full((3, 256, 256), np.nan, np.float32), "old").SerializeToString(),
+            " has values that are not finite",
+        ),
+        (
+            blob(np.full((3, 256, 256), 256, np.float32), "old").SerializeToString(),
+            " has values outside of 0 to 255",
+        ),
+        (None, " cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_that_is_no_mean_image_is_refused(
+    tmp_path: Path, data: bytes | None, complaint: str, arrays: Arrays
+) -> None:
+    file = tmp_path / "mean.binaryproto"
+    if data is not None:
+        file.write_bytes(data)
+    path = put(tmp_path, caffemodel(arrays))
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path, mean=file)
+    assert str(caught.value) == f"{file}{complaint}" or str(caught.value).startswith(
+        f"{file}{complaint},"
+    )
 
 
 def change(net: pb.NetParameter, layer: str) -> pb.LayerParameter:

@@ -57,6 +57,39 @@ def test_a_finished_model_comes_back_with_its_facts(tmp_path: Path, arch: str) -
         assert torch.equal(model.network(x), network(x))
 
 
+def with_mean(path: Path, mean: torch.Tensor) -> Path:
+    checkpoint = Checkpoint.load(path)
+    Checkpoint({**checkpoint.tensors, "mean": mean}, checkpoint.facts).save(path)
+    return path
+
+
+def test_a_mean_image_comes_back_and_a_model_from_before_has_none(tmp_path: Path) -> None:
+    path, network = finished(tmp_path, "alexnet2012")
+    assert load_model(path).image is None
+    image = 255 * torch.rand(224, 224, 3)
+    model = load_model(with_mean(path, image))
+    assert model.image is not None
+    assert torch.equal(model.image, image)
+    pixels = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = network(((pixels - image) / 64).permute(0, 3, 1, 2))
+        torch.testing.assert_close(model.deployable(pixels), expected)
+
+
+@pytest.mark.parametrize(
+    ("mean", "complaint"),
+    [
+        (torch.zeros(224, 224), "its mean image has the shape (224, 224), expected (224, 224, 3)"),
+        (torch.full((224, 224, 3), torch.nan), "its mean image has values that are not finite"),
+    ],
+)
+def test_a_damaged_mean_image_is_refused(
+    tmp_path: Path, mean: torch.Tensor, complaint: str
+) -> None:
+    path, _ = finished(tmp_path, "alexnet2012")
+    assert refusal(with_mean(path, mean)) == f"{path}: {complaint}"
+
+
 def test_the_crop_is_the_one_it_was_trained_at(tmp_path: Path) -> None:
     path, _ = finished(tmp_path, crop=227)
     assert load_model(path).crop == 227
@@ -77,6 +110,8 @@ def test_a_checkpoint_to_resume_from_is_no_model(tmp_path: Path, arch: Any) -> N
         ("mean", ["a", "b", "c"]), ("mean", 128), ("std", [64, 64, 0]), ("std", [64, 64, -1]),
         ("mean", [float("nan")] * 3), ("known", None), ("known", 3), ("known", list("abcd")),
         ("lineage", None), ("lineage", 3), ("lineage", [3]), ("commit", None), ("commit", 5),
+        ("taught", 3), ("taught", {}), ("taught", {"teacher": "t", "photos": "9", "classes": []}),
+        ("taught", {"teacher": "t", "photos": 9, "classes": [0, 1, 2, 3]}),
         ("crop", 0), ("crop", [224]), ("crop", 1e300), ("crop", float("inf")),
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def refusal(path: Path) -> str:
 def test_a_state_dict_becomes_a_model(tmp_path: Path, name: str, state: dict[str, Tensor]) -> None:
     model = load_model(put(tmp_path / name, state))
     assert (model.mean, model.std, model.crop) == (IMAGENET_MEAN, IMAGENET_STD, 224)
+    assert model.geometry == "torchvision"
     assert (model.labels, model.known) == (Labels.imagenet(), 1000)
     assert model.facts == {"lineage": ["torchvision"], "commit": "unknown"}
     assert not model.network.training
@@ -59,6 +61,39 @@ def test_a_state_dict_becomes_a_model(tmp_path: Path, name: str, state: dict[str
 
 
 @pytest.mark.parametrize("name", ["alexnet.pth", "alexnet.safetensors"])
+def test_any_number_of_classes_is_read_and_named(tmp_path: Path, name: str) -> None:
+    path = put(tmp_path / name, AlexNet(5).state_dict())
+    model = load_model(path)
+    assert [label.synset for label in model.labels.rows] == [f"class_{i}" for i in range(5)]
+    assert model.known == model.network.classes == 5
+    (tmp_path / "names.txt").write_text("cat\ndog\nbird\nfish\nGerman shepherd\n")
+    named = load_model(path, names=tmp_path / "names.txt")
+    assert named.labels[4].name == "German shepherd"
+    with pytest.raises(CheckpointError, match="leave out --class-order"):
+        load_model(path, tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state},
+        lambda state: {"epoch": 90, "arch": "alexnet", "state_dict": state, "optimizer": {"a": 1}},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {f"module.{k}": v for k, v in state.items()},
+        lambda state: {"state_dict": {f"module.{k}": v for k, v in state.items()}},
+        lambda state: {f"module._orig_mod.{k}": v for k, v in state.items()},
+    ],
+    ids=["state_dict", "script", "nested", "module", "both", "compiled"],
+)
+def test_what_a_training_script_wraps_around_the_weights_is_removed(
+    tmp_path: Path, wrap: Callable[[dict[str, Tensor]], Any]
+) -> None:
+    state = AlexNet(5).state_dict()
+    network = load_model(put(tmp_path / "alexnet.pth", wrap(state))).network
+    assert torch.equal(network.layers[0].weight, state["features.0.weight"])
+
+
+@pytest.mark.parametrize("name", ["alexnet.pth", "alexnet.safetensors"])
 def test_half_precision_is_read_as_single(
     tmp_path: Path, name: str, state: dict[str, Tensor]
 ) -> None:
@@ -66,6 +101,14 @@ def test_half_precision_is_read_as_single(
     weight = load_model(put(tmp_path / name, half)).network.layers[0].weight
     assert weight.dtype == torch.float32
     assert torch.equal(weight, state["features.0.weight"].bfloat16().float())
+
+
+def test_a_mean_image_is_refused_since_the_mean_is_known(
+    tmp_path: Path, state: dict[str, Tensor]
+) -> None:
+    path = put(tmp_path / "alexnet.pth", state)
+    with pytest.raises(CheckpointError, match="leave out --mean"):
+        load_model(path, mean=tmp_path / "batches.meta")
 
 
 def test_parameters_with_gradients_are_read(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -89,7 +132,12 @@ def test_parameters_with_gradients_are_read(tmp_path: Path, state: dict[str, Ten
         ("features.3.bias", torch.full((192,), 1e300, dtype=torch.float64), " has values that are"),
         ("features.3.bias", torch.zeros(192, dtype=torch.int32), " holds torch.int32, expected"),
         ("features.3.bias", torch.zeros(192, dtype=torch.complex64), " holds torch.complex64"),
-        ("classifier.6.weight", torch.zeros(10, 64), " has 10 classes; ImageNet has 1000"),
+        (
+            "classifier.6.weight",
+            torch.zeros(10, 64),
+            ": classifier.6.bias has the shape (1000,), expected (10,)",
+        ),
+        ("classifier.6.weight", torch.zeros(0, 64), " has 0 classes; expected 1 to 100,000"),
     ],
 )
 def test_another_network_is_refused(

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.networks import noise, random_network
 from training.layers import CrossMapNorm
 from training.network import AlexNet, Deployable
-from training.plain import to_plain
 
 # torchvision.models.alexnet().state_dict()
 TORCHVISION = {
@@ -23,6 +23,7 @@ TORCHVISION = {
 }
 TWO_COLUMNS = [34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000]
 ONE_TOWER = [23_296, 307_392, 663_936, 884_992, 590_080, 37_752_832, 16_781_312, 4_097_000]
+SMALL_TOWER = [*ONE_TOWER[:5], 2_099_200, 4_196_352, 2_049_000]
 ALEXNET_MAPS = [
     (64, 55, 55), (64, 27, 27), (192, 27, 27), (192, 13, 13),
     (384, 13, 13), (256, 13, 13), (256, 13, 13), (256, 6, 6),
@@ -38,10 +39,6 @@ def abstract(arch: str) -> AlexNet:
     """The network at full size, without memory for its weights."""
     with torch.device("meta"):
         return AlexNet(arch=arch).eval()
-
-
-def noise(*shape: int, scale: float = 1.0) -> Tensor:
-    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 def parameters(network: AlexNet) -> tuple[list[Tensor], list[Tensor | None]]:
@@ -92,21 +89,11 @@ def original(network: AlexNet, x: Tensor) -> Tensor:
     return F.linear(x, w[7], b[7])
 
 
-def random_network(arch: str) -> AlexNet:
-    """Has random biases, and weights so large that the norms have an effect."""
-    torch.manual_seed(0)
-    network = AlexNet(7, arch).eval()
-    with torch.no_grad():
-        for layer, factor in zip(network.layers, (5, 5, 3, 3, 3, 3, 10, 10), strict=True):
-            layer.weight.mul_(factor)
-            layer.bias.normal_()  # type: ignore[union-attr]
-    return network
-
-
 @pytest.mark.parametrize(
     ("arch", "total", "layers"),
     [
         ("alexnet", 61_100_840, ONE_TOWER),
+        ("alexnet-small", 10_814_248, SMALL_TOWER),
         ("alexnet2012", 60_965_224, TWO_COLUMNS),
         ("alexnet2012-paper", 60_965_224, TWO_COLUMNS),
         ("alexnet-caffe", 60_965_224, TWO_COLUMNS),
@@ -196,14 +183,36 @@ def test_weights_and_biases_begin_as_in_2012(arch: str, convolutions: float) -> 
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize(
     ("arch", "least"),
-    [("alexnet", 63), ("alexnet-bn", 63), ("alexnet2012", 64), ("alexnet-caffe", 67)],
-)
+    [
+        ("alexnet", 63), ("alexnet-bn", 63), ("alexnet-small", 63), ("alexnet2012", 64),
+        ("alexnet-caffe", 67),
+    ],
+)  # fmt: skip
 def test_any_size_from_the_smallest_gives_logits(arch: str, least: int) -> None:
     network = AlexNet(7, arch)
     for size in ((least, least), (227, 227), (70, 150)):
         assert network(torch.randn(2, 3, *size)).shape == (2, 7)
     with pytest.raises(RuntimeError, match="too small"):
         network(torch.randn(2, 3, least - 1, least - 1))
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize(("arch", "side", "width"), [
+    ("alexnet-bn", 96, 2), ("alexnet-bn", 128, 3), ("alexnet2012", 64, 1), ("alexnet", 224, 6),
+    ("alexnet-small-bn", 64, 1), ("alexnet-small-bn", 112, 2), ("alexnet-small", 128, 3),
+])  # fmt: skip
+def test_small_crops_train_as_if_their_maps_were_pooled(arch: str, side: int, width: int) -> None:
+    torch.manual_seed(0)
+    network = AlexNet(10, arch, dropout=0.0).train()
+    x = torch.randn(4, 3, side, side)
+    assert network.features(x).shape[-1] == width
+    pooled = network.classifier(network.avgpool(network.features(x)).flatten(1))
+    weights = [*network.parameters()]
+    found = [
+        (y.detach(), *torch.autograd.grad(y.square().sum(), weights)) for y in (network(x), pooled)
+    ]
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
 
 
 @pytest.mark.usefixtures("narrow")
@@ -230,52 +239,3 @@ def test_deployable_takes_raw_pixels(constants: dict[str, tuple[float, ...]]) ->
         expected = one_tower(network, torch.from_numpy(normalised).float())
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
-
-
-def randomise(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
-    random = torch.Generator().manual_seed(norm.num_features)
-    state = norm.state_dict()
-    state["running_mean"].normal_(0, 0.3, generator=random)
-    state["running_var"].uniform_(0.5, 2, generator=random)
-    state["weight"].uniform_(-1.5, 1.5, generator=random)
-    state["bias"].normal_(0, 0.3, generator=random)
-
-
-@pytest.mark.usefixtures("narrow")
-def test_folding_batch_norm_changes_the_names_but_not_the_function() -> None:
-    torch.manual_seed(0)
-    network = AlexNet(20, "alexnet-bn")
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            randomise(module)
-    folded = to_plain(network.eval())
-    x = torch.randn(4, 3, 80, 80)
-    with torch.inference_mode():
-        torch.testing.assert_close(folded(x), network(x), rtol=1e-4, atol=1e-4)
-        assert network(x).std() > 0.01
-    assert folded.state_dict().keys() == AlexNet(20).state_dict().keys()
-    assert folded.arch == "alexnet"
-
-
-@pytest.mark.usefixtures("narrow")
-@pytest.mark.parametrize("arch", ["alexnet", "alexnet2012", "alexnet2012-paper"])
-def test_the_plain_network_computes_the_trained_one_without_dropout(arch: str) -> None:
-    network, x = random_network(arch), noise(2, 3, 96, 96, scale=60)
-    finished = to_plain(network)
-    assert finished.arch == arch
-    with torch.inference_mode():
-        expected = network(x)
-        torch.testing.assert_close(finished(x), expected, rtol=1e-5, atol=1e-5)
-        assert torch.equal(finished.train()(x), finished.eval()(x))
-
-
-@pytest.mark.usefixtures("narrow")
-@pytest.mark.parametrize(("arch", "factor"), [("alexnet", 1.0), ("alexnet2012", 0.5)])
-def test_the_dropout_of_2012_halves_the_weights_of_fc7_and_fc8_only(
-    arch: str, factor: float
-) -> None:
-    network = random_network(arch)
-    scales = [1.0] * 6 + [factor] * 2
-    for before, after, scale in zip(network.layers, to_plain(network).layers, scales, strict=True):
-        assert torch.equal(after.weight, scale * before.weight)
-        assert torch.equal(after.bias, before.bias)  # type: ignore[arg-type]

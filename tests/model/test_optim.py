@@ -104,6 +104,7 @@ def test_every_parameter_is_in_one_group_and_conv1_in_its_own(
         network = AlexNet(10, arch)
     sgd = optimizer(network, ORIGINAL)
     assert [len(group["params"]) for group in sgd.param_groups] == tensors
+    assert {group["factor"] for group in sgd.param_groups} == {1.0}
     grouped = [id(p) for group in sgd.param_groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in network.parameters())
     assert sgd.param_groups[2]["params"][0] is network.layers[0].weight
@@ -112,6 +113,19 @@ def test_every_parameter_is_in_one_group_and_conv1_in_its_own(
     ]
     set_rates(sgd, ORIGINAL, 0, STEPS)
     assert [g["lr"] for g in sgd.param_groups] == [0.01, 0.02, 0.01, 0.02][: len(tensors)]
+
+
+def test_trained_layers_learn_slower_than_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.network.HIDDEN", 16)
+    recipe = Recipe("test", epochs=1, peak_lr=0.5, body=0.1, warmup=0.0)
+    network = AlexNet(5)
+    sgd = optimizer(network, recipe)
+    set_rates(sgd, recipe, 0, 2)
+    rates = {id(p): group["lr"] for group in sgd.param_groups for p in group["params"]}
+    assert len(rates) == len(list(network.parameters()))
+    for layer in network.layers:
+        expected = 0.25 if layer is network.layers[-1] else 0.025
+        assert rates[id(layer.weight)] == rates[id(layer.bias)] == pytest.approx(expected)
 
 
 def test_only_weight_matrices_decay(monkeypatch: pytest.MonkeyPatch) -> None:

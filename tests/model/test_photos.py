@@ -81,11 +81,12 @@ def test_a_source_without_photos_is_an_error_that_names_it(tmp_path: Path) -> No
         Photos([tmp_path])
 
 
-@pytest.mark.parametrize("name", ["absent", "text.zip"])
-def test_a_source_that_is_no_directory_zip_or_shard_is_an_error(tmp_path: Path, name: str) -> None:
+def test_a_source_that_is_no_directory_zip_or_shard_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("no zip")
-    with pytest.raises(ValueError, match=f"{name} is neither a directory nor a zip file nor a tar"):
-        Photos([tmp_path / name])
+    with pytest.raises(ValueError, match=r"text\.zip is neither a directory nor a zip file nor a"):
+        Photos([tmp_path / "text.zip"])
+    with pytest.raises(ValueError, match=r"there is no .*absent"):
+        Photos([tmp_path / "absent"])
 
 
 def test_a_missing_shard_is_an_error(tmp_path: Path) -> None:
@@ -172,9 +173,9 @@ def test_a_shard_that_cannot_be_read_has_no_photos(
 
 
 def test_the_fingerprint_is_the_same_as_long_as_nothing_changes(folder: Path, shard: Path) -> None:
-    before = Photos([folder, shard]).fingerprint()
+    before = Photos([folder, shard]).fingerprint
     assert list(Photos([folder, shard]))
-    assert Photos([folder, shard]).fingerprint() == before
+    assert Photos([folder, shard]).fingerprint == before
 
 
 @pytest.mark.parametrize(
@@ -193,9 +194,9 @@ def test_the_fingerprint_is_the_same_as_long_as_nothing_changes(folder: Path, sh
 def test_the_fingerprint_changes_with_the_photos(
     folder: Path, shard: Path, change: Callable[[Path], object]
 ) -> None:
-    before = Photos([folder, shard]).fingerprint()
+    before = Photos([folder, shard]).fingerprint
     change(folder)
-    assert Photos([folder, shard]).fingerprint() != before
+    assert Photos([folder, shard]).fingerprint != before
 
 
 def test_a_link_that_moves_to_another_class_changes_the_fingerprint(
@@ -205,7 +206,7 @@ def test_a_link_that_moves_to_another_class_changes_the_fingerprint(
     for name in ("bark", "moon"):
         (links / name).mkdir(parents=True)
     (links / "bark" / "a.png").symlink_to(folder / "leaf" / "leaf_0.png")
-    before = Photos([links]).fingerprint()
+    before = Photos([links]).fingerprint
     (links / "bark" / "a.png").rename(links / "moon" / "a.png")
     assert list_files(links) == [("moon", "a.png")]
-    assert Photos([links]).fingerprint() != before
+    assert Photos([links]).fingerprint != before

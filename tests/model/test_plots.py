@@ -1,11 +1,18 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from training.plots import filter_grid, plot_curves, plot_filters, plot_learning_rates
+from training.plots import (
+    filter_grid,
+    plot_confusion,
+    plot_curves,
+    plot_filters,
+    plot_learning_rates,
+)
 from training.recipe import RECIPES
 
 
@@ -31,6 +38,38 @@ def test_curves_are_a_wide_picture(tmp_path: Path, epochs: int) -> None:
     height, width, _ = picture(path).shape
     assert 300 < height < 600 < width < 1500
     assert 0.01 < ink_share(path) < 0.2
+
+
+def test_curves_with_a_validation_loss_have_more_ink(tmp_path: Path) -> None:
+    rows = [{"epoch": i, "loss": 5 / i, "top1": 0.5, "top5": 0.6} for i in range(1, 6)]
+    plot_curves(rows, "a", tmp_path / "old.png")
+    plot_curves([{**r, "val_loss": 6 / r["epoch"]} for r in rows], "a", tmp_path / "new.png")
+    assert ink_share(tmp_path / "new.png") > ink_share(tmp_path / "old.png")
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"), [(5, ["top-1: 50.0 %"]), (6, ["top-5: 60.0 %", "top-1: 50.0 %"])]
+)
+def test_five_guesses_among_five_classes_are_not_drawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, classes: int, names: list[str]
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("training.plots._save", lambda figure, path: drawn.append(figure))
+    rows = [{"epoch": 1, "loss": 5.0, "top1": 0.5, "top5": 0.6}]
+    plot_curves(rows, "a", tmp_path / "curves.png", classes)
+    ((_, accuracy),) = [figure.axes for figure in drawn]
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == names
+
+
+@pytest.mark.parametrize("count", [2, 5, 25, 60])
+def test_a_confusion_is_a_picture_of_a_size_to_look_at(tmp_path: Path, count: int) -> None:
+    rng = np.random.default_rng(0)
+    confusion = rng.integers(0, 5, (count, count)) + 20 * np.eye(count, dtype=np.int64)
+    confusion[0] = 0  # a class without photos
+    names = [f"class {i} with a very long name indeed" for i in range(count)]
+    plot_confusion(confusion, names, tmp_path / "deep" / "confusion.png")
+    height, width, _ = picture(tmp_path / "deep" / "confusion.png").shape
+    assert 300 < height < width < 1400
 
 
 @pytest.mark.parametrize("name", RECIPES)

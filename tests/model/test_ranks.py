@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ PROGRAM = Path(__file__).with_name("short_training.py")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     class_folders(folder / "photos", CLASSES, each=9)
+    leaf = folder / "photos" / "leaf"
+    shutil.copy(leaf / "leaf_0.png", leaf / "leaf_more.png")
     class_folders(folder / "val", CLASSES, each=4, seed=1)  # not a multiple of the number of ranks
     return folder
 
@@ -73,9 +76,13 @@ def in_this_process(
     return train
 
 
-def assert_equal(one: Checkpoint, two: Checkpoint, rtol: float, atol: float) -> None:
+def assert_close(one: Checkpoint, two: Checkpoint, rtol: float = 1e-3, atol: float = 1e-5) -> None:
     assert one.tensors.keys() == two.tensors.keys()
     torch.testing.assert_close(two.tensors, one.tensors, rtol=rtol, atol=atol)
+
+
+def network(checkpoint: Checkpoint) -> Checkpoint:
+    return Checkpoint({k: v for k, v in checkpoint.tensors.items() if k.startswith("network.")})
 
 
 def test_two_processes_give_the_weights_of_one(
@@ -83,18 +90,28 @@ def test_two_processes_give_the_weights_of_one(
 ) -> None:
     one = in_this_process("one", "--recipe", "smoke")
     two = in_two_processes(folder, "two", "--recipe", "smoke")
-    assert_equal(
-        Checkpoint({k: v for k, v in one.tensors.items() if k.startswith("network.")}),
-        Checkpoint({k: v for k, v in two.tensors.items() if k.startswith("network.")}),
-        rtol=1e-4, atol=1e-5,
-    )  # fmt: skip
+    assert_close(network(one), network(two), rtol=1e-4)
+    measured = [name for name in one.tensors if name.startswith("pixels.")]
+    assert len(measured) == 3
+    assert all(torch.equal(one.tensors[name], two.tensors[name]) for name in measured)
+    assert one.facts["step"] == two.facts["step"] == 2 * 3
     rows = [
         [json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     ]
+    assert rows[1][-1]["val_loss"] == pytest.approx(rows[0][-1]["val_loss"], rel=1e-4)
     for ours, theirs in zip(*rows, strict=True):
         assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-4)
         assert (theirs["top1"], theirs["photos"]) == (ours["top1"], 16)
+
+
+def test_two_processes_freeze_what_one_does(
+    folder: Path, in_this_process: Callable[..., Checkpoint]
+) -> None:
+    """They compute the gradients, which they wait for, but do not use them."""
+    one = in_this_process("alone", "--recipe", "modern")
+    two = in_two_processes(folder, "both", "--recipe", "modern")
+    assert_close(network(one), network(two), rtol=1e-4)
 
 
 def test_ctrl_c_stops_all_processes_after_the_same_step(folder: Path) -> None:
@@ -113,8 +130,8 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(folder: Path) -> None:
     assert "--resume goes on" in log
     checkpoint = Checkpoint.load(folder / "stopped" / "last.safetensors")
     step = checkpoint.facts["step"]
-    assert 2 * 2 <= step < 50 * 2
-    following = step // 2 + 1
+    assert 2 * 3 <= step < 50 * 3
+    following = step // 3 + 1
     alone = start(*arguments(folder, "stopped", *flags, "--resume"))  # one process goes on with it
     try:
         assert any(line.startswith(f"epoch {following}/50: loss") for line in alone.stdout or ())
@@ -128,10 +145,11 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(folder: Path) -> None:
 def test_two_columns_on_two_devices_are_the_network_on_one(
     folder: Path, in_this_process: Callable[..., Checkpoint]
 ) -> None:
-    """With dropout, colour noise, and momentum: the whole recipe of 2012, for two steps."""
+    """With dropout, colour noise, and momentum: the whole recipe of 2012, for three steps."""
     one = in_this_process("whole", "--recipe", "2012")
     two = in_two_processes(folder, "columns", "--recipe", "2012", "--columns")
-    assert_equal(one, two, rtol=1e-3, atol=1e-5)
+    # Rounding decides which of two almost equal pixels a pooling takes: gradients of up to 0.07.
+    assert_close(one, two, atol=1e-4)
     models = [Checkpoint.load(folder / n / "model.safetensors") for n in ("whole", "columns")]
     assert models[0].facts["accuracy"] == models[1].facts["accuracy"]
-    assert_equal(models[0], models[1], rtol=1e-3, atol=1e-5)
+    assert_close(models[0], models[1])

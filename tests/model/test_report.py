@@ -1,21 +1,27 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from training.checkpoint import Checkpoint
+from training.evaluate import Score
 from training.recipe import SMOKE, Recipe
 from training.report import RunLog, describe_environment, format_card
+from training.validation import Outcome
 
 FACTS: dict[str, Any] = {
     "arch": "alexnet",
     "recipe": SMOKE.to_json(),
     "lineage": ["starter", "smoke"],
-    "known": [0, 1, 2, 5],
+    "labels": "index\tsynset\tnames\n"
+    + "".join(f"{i}\tn{i}\t{name}, a name\n" for i, name in enumerate("abcdefg")),
+    "known": [0, 1, 2, 3, 4, 5],
     "photos": 100_000,
     "skipped": 3,
     "accuracy": {"top1": 0.4567, "top5": 0.7234, "photos": 10_000},
@@ -24,10 +30,14 @@ FACTS: dict[str, Any] = {
     "train_minutes": 71.5,
     "commit": "abc1234",
 }
+TIMES = {"seconds": 9.5, "waited": 0.1}
 ROWS: list[dict[str, Any]] = [
-    {"epoch": 1, "loss": 4.5, "top1": 0.1, "top5": 0.3, "seconds": 9.5, "waited": 0.1},
-    {"epoch": 2, "loss": 3.5, "top1": 0.4567, "top5": 0.7234, "seconds": 9.0, "waited": 0.2},
+    {"epoch": 1, "loss": 4.5, "val_loss": 4.25, "top1": 0.1, "top5": 0.3, **TIMES},
+    {"epoch": 2, "loss": 3.5, "val_loss": 3.25, "top1": 0.4567, "top5": 0.7234, **TIMES},
 ]
+CONFUSION = np.diag([4, 4, 4, 4, 4, 4, 0])
+CONFUSION[2] = [3, 0, 1, 0, 0, 0, 0]
+OUTCOME = Outcome(Score(0.4567, 0.7234, 10_000), 3.25, CONFUSION)
 
 
 def model() -> Checkpoint:
@@ -60,16 +70,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of two epochs."""
     run = tmp_path_factory.mktemp("report") / "deep" / "run"
     log_two_epochs(run)
-    RunLog(run, SMOKE).finish(model(), 6)
+    RunLog(run, SMOKE).finish(model(), 6, OUTCOME)
     return run
 
 
 def test_a_finished_run_leaves_these_files(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         "recipe.json", "environment.json", "log.jsonl", "tensorboard",
-        "curves.png", "filters.png", "card.md",
+        "curves.png", "confusion.png", "filters.png", "card.md",
     }  # fmt: skip
-    for name in ("curves.png", "filters.png"):
+    for name in ("curves.png", "confusion.png", "filters.png"):
         with Image.open(run / name) as image:
             assert image.format == "PNG"
 
@@ -96,6 +106,7 @@ def test_tensorboard_shows_training_and_validation(run: Path) -> None:
         "train/top1": [(5, 0.25), (15, 0.25)],
         "train/learning_rate": [(5, 0.3), (15, 0.3)],
         "train/images_per_s": [(5, 512.0), (15, 512.0)],
+        "validation/loss": [(10, 4.25), (20, 3.25)],
         "validation/top1": [(10, 0.1), (20, 0.4567)],
         "validation/top5": [(10, 0.3), (20, 0.7234)],
     }
@@ -117,6 +128,31 @@ def test_a_resumed_run_appends_to_its_log(tmp_path: Path) -> None:
     assert [step for step, _ in scalars(tmp_path)["validation/top1"]] == [10, 20, 30]
 
 
+def test_an_epoch_that_is_done_again_replaces_its_line_and_the_later_ones(tmp_path: Path) -> None:
+    log_two_epochs(tmp_path)
+    with RunLog(tmp_path, SMOKE) as log:
+        log.epoch({**ROWS[0], "loss": 1.0}, 10)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{**ROWS[0], "loss": 1.0}]
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_the_old_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_two_epochs(tmp_path)
+
+    def full(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(text.encode(encoding)[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with RunLog(tmp_path, SMOKE) as log, monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            log.epoch({**ROWS[1], "epoch": 3}, 30)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_an_inactive_or_empty_log_writes_nothing(tmp_path: Path) -> None:
     log_two_epochs(tmp_path / "inactive", active=False)
     with RunLog(tmp_path / "empty", SMOKE):
@@ -127,8 +163,9 @@ def test_an_inactive_or_empty_log_writes_nothing(tmp_path: Path) -> None:
 def test_the_card_lists_figures_and_plots(run: Path) -> None:
     text = (run / "card.md").read_text()
     for words in (
-        "# smoke: alexnet, 4 classes",
-        "45.7% top-1 and 72.3% top-5 of 10,000 validation photos (central crop, 224 px)",
+        "# smoke: alexnet, 6 classes",
+        "top-1 45.7%, top-5 72.3% of 10,000 validation photos (central crop, 224 px)",
+        "c           4   25.0%  a 3", "](confusion.png)",
         "Trained on 100,000 photos (3 could not be read), 71.5 minutes, commit abc1234",
         "starter, smoke", "](curves.png)", "](filters.png)",
     ):  # fmt: skip
@@ -136,8 +173,36 @@ def test_the_card_lists_figures_and_plots(run: Path) -> None:
     assert all((run / name).exists() for name in ("environment.json", "recipe.json", "log.jsonl"))
 
 
+def test_the_curves_are_called_after_the_run_its_classes_and_its_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("training.report.plot_curves", lambda *given: drawn.append(given))
+    log_two_epochs(tmp_path / "pets")
+    RunLog(tmp_path / "pets", SMOKE).finish(model(), 6, OUTCOME)
+    curves = tmp_path / "pets" / "curves.png"
+    assert drawn == [(ROWS, "pets: 6 classes, recipe smoke", curves, 6)]
+
+
+def test_five_guesses_among_five_classes_are_not_listed() -> None:
+    card = format_card({**FACTS, "known": [0, 1, 2], "dense": FACTS["accuracy"]})
+    assert "top-1 45.7% of 10,000 validation photos" in card
+    assert "top-5" not in card
+
+
+def test_the_card_tells_labels_and_a_teachers_answers_apart() -> None:
+    assert "teacher" not in format_card(FACTS)
+    taught = {"teacher": "lite0", "photos": 330_000, "classes": [3, 4, 7]}
+    text = format_card({**FACTS, "taught": taught})
+    assert "# smoke: alexnet, 6 classes and 3 more from a teacher\n" in text
+    assert (
+        "\n- Taught by lite0: its answers to 330,000 photos without a class; 3 classes are known "
+        "from its answers only\n- Recipes" in text
+    )
+
+
 def test_the_card_mentions_pruning_only_if_there_was_some() -> None:
     assert "prun" not in format_card(FACTS).lower()
     pruned = format_card({**FACTS, "dense": {"top1": 0.4412, "top5": 0.71, "photos": 10_000}})
     assert "50% of the fully connected weights are zero" in pruned
-    assert "When pruning began: 44.1% top-1, 71.0% top-5" in pruned
+    assert "When pruning began: top-1 44.1%, top-5 71.0%." in pruned

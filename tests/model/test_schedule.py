@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from training.recipe import DEXP, MODERN, ORIGINAL, PAPER, Recipe
+from training.recipe import DEXP, FINETUNE, MODERN, ORIGINAL, PAPER, PLAIN, Recipe
 from training.schedule import Rates, rates
 
 RECIPE = Recipe("test", epochs=1, peak_lr=0.5, warmup=0.1)
@@ -69,6 +69,34 @@ def test_a_linear_rate_rises_linearly_to_the_peak_and_falls_linearly_to_zero() -
     assert max(curve) == curve[9] == 0.5
     assert curve[9:] == pytest.approx([0.5 * (90 - i) / 90 for i in range(91)])
     assert curve[-1] == 0.0
+
+
+def test_the_warm_up_takes_steps_enough_also_in_a_short_run() -> None:
+    recipe = replace(RECIPE, warmup_steps=30)
+    assert weights(recipe, 1000) == weights(RECIPE, 1000), "a tenth is more"
+    curve = weights(recipe, 100)
+    assert curve.index(max(curve)) == 29
+    assert curve[:30] == pytest.approx([0.5 * (i + 1) / 30 for i in range(30)])
+    short = weights(recipe, 20)
+    assert short.index(max(short)) == 9, "half of the run at most"
+    assert short[-1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps", "warm"),
+    [(PLAIN, 2000, 200), (PLAIN, 400, 100), (PLAIN, 60, 30),
+     (FINETUNE, 1000, 100), (FINETUNE, 200, 30), (FINETUNE, 40, 20)],
+)  # fmt: skip
+def test_the_warm_up_is_a_tenth_and_a_hundred_steps_at_least_or_thirty_in_fine_tuning(
+    recipe: Recipe, steps: int, warm: int
+) -> None:
+    """And at most half of the run."""
+    curve = weights(recipe, steps)
+    assert curve[:warm] == pytest.approx(
+        [recipe.highest_rate * (i + 1) / warm for i in range(warm)]
+    )
+    assert max(curve) == pytest.approx(curve[warm - 1])
+    assert curve[warm] < curve[warm - 1]
 
 
 def test_without_warm_up_a_linear_rate_only_falls() -> None:

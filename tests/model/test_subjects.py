@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from alexnet.labels import Label, Labels
 from alexnet.preprocess import InvalidImage
-from export.evaluate import AHEAD, _ensemble, _evaluate_subject
+from export.evaluation import AHEAD, _ensemble, _evaluate_subject
 from export.subjects import BATCH, Subject, SubjectError, _row, open_subject
 from tests.fakes import faking, flat
 from training.data import PhotoFile, photo_files

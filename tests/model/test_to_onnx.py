@@ -24,8 +24,9 @@ def reference(model: TrainedModel, crops: NDArray[np.uint8]) -> NDArray[np.float
 
 
 @pytest.mark.parametrize("arch", PLAIN)
-def test_fp32_computes_the_same_as_torch(arch: str) -> None:
-    model, crops = random_model(arch), photos(SIDES[arch])
+@pytest.mark.parametrize("image", [False, True])
+def test_fp32_computes_the_same_as_torch(arch: str, image: bool) -> None:
+    model, crops = random_model(arch, image=image), photos(SIDES[arch])
     wanted, got = reference(model, crops), predictor(to_onnx(model, model.crop))(crops)
     assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
 
@@ -36,10 +37,21 @@ def test_any_batch_size_is_accepted() -> None:
     np.testing.assert_allclose(predict(crops[:1]), logits[:1], atol=1e-4 * np.abs(logits).max())
 
 
+def test_a_mean_image_is_subtracted_at_its_place() -> None:
+    """Photos that are the mean image itself become an input of 0, to half a grey level."""
+    model = random_model("alexnet2012", image=True)
+    assert model.image is not None
+    for layer in model.network.layers:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    mean = model.image.round().clamp(0, 255).to(torch.uint8)[None].numpy()
+    predict = predictor(to_onnx(model, 224))
+    assert np.abs(predict(mean)).max() < 0.05 * np.abs(predict(mean[:, ::-1])).max()
+
+
 @pytest.mark.parametrize(("arch", "side"), [("alexnet", 128), ("alexnet2012", 128),
                                             ("alexnet-caffe", 224)])  # fmt: skip
 def test_a_crop_that_alexnet_cannot_flatten_is_refused(arch: str, side: int) -> None:
-    with pytest.raises(ValueError, match=f"export at {SIDES[arch]} px"):
+    with pytest.raises(ValueError, match="fold the network for that crop"):
         to_onnx(random_model(arch), side)
 
 
@@ -79,3 +91,19 @@ def test_no_pooling_comes_before_its_relu() -> None:
 def test_int8_rounds_the_input_of_each_layer(arch: str, points: str) -> None:
     found = rounding_points(AlexNet(10, arch, dropout=0.0))
     assert [type(point).__name__ for point in found] == points.split()
+
+
+@pytest.mark.parametrize(
+    ("arch", "points"),
+    [
+        ("alexnet", "Conv2d " + "ReLU " * 7),
+        ("alexnet2012", "Conv2d ReLU ReLU SpatialNorm " + "ReLU " * 5),
+        ("alexnet2012-paper", "Conv2d CrossMapNorm ReLU CrossMapNorm " + "ReLU " * 5),
+        ("alexnet-caffe", "Conv2d CrossMapNorm ReLU CrossMapNorm " + "ReLU " * 5),
+    ],
+)
+def test_with_a_mean_image_int8_rounds_conv1_before_its_relu(arch: str, points: str) -> None:
+    network = AlexNet(10, arch, dropout=0.0)
+    found = rounding_points(network, image=True)
+    assert [type(point).__name__ for point in found] == points.split()
+    assert found[0] is network.layers[0]

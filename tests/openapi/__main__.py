@@ -6,10 +6,13 @@ from typing import Any
 from aiohttp import web
 
 from server.api.classify_http import ClassifyHttp
+from server.api.huggingface import HuggingFace
+from server.api.inside import InsideHttp
 from server.api.oip.control import RepositoryControl
 from server.api.oip.http import OipHttp
 from server.api.oip.models import OipModels
 from server.api.probes import Probes
+from server.api.tensorflow import TensorFlow
 from server.api.web.pages import Pages
 from tests.openapi.document import document
 from tests.paths import ROOT
@@ -23,9 +26,12 @@ def routes() -> list[web.RouteDef]:
     control = RepositoryControl(OipModels(nothing), nothing, "off")
     return [
         *ClassifyHttp(nothing).routes(),
+        *InsideHttp(nothing, nothing).routes(),
+        *HuggingFace(nothing).routes(),
         *OipHttp(nothing, control).routes(),
+        *TensorFlow(control.models).routes(),
         *Probes(nothing).routes(),
-        *Pages().routes(),
+        *Pages(0).routes(),
     ]
 
 

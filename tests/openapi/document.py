@@ -14,27 +14,36 @@ from aiohttp import hdrs, web
 
 from alexnet import __version__
 from alexnet.formats import FORMATS
+from alexnet.ten_views import VIEWS
 from protos import classifier_pb2 as pb
 from protos import oip_pb2 as oip
 from server import errors
-from server.api import access, requests
-from server.api.classify_http import OPTIONS
+from server.api import access, bodies, forms, requests
+from server.api.huggingface import SCORES
 from server.api.oip.http import HEADER_LENGTH
+from server.api.options import DEFAULT_TOP_K
 from server.errors import ERRORS, ServeError
-from server.service import DEFAULT_TOP_K, State
+from server.service import State
+from server.thorough import EXPLANATIONS
 from tests.openapi.schemas import Json, Schemas, comments, fields
 
 # By what the path has in it.
 _RAISES: dict[str, Collection[type[ServeError]]] = {
-    "": {errors.BadRequest, errors.ServeError},  # a request id that is none; a bug
-    "models/{": {errors.NotFound},
+    # a request id that is none; a page of another site, a foreign name of the loopback; a bug
+    "": {errors.BadRequest, errors.Disabled, errors.ServeError},
+    r"^/(v\d|pred)(?!.*(live|ready)$)": {errors.Unauthenticated, errors.RateLimited},
+    "models/{|web/{": {errors.NotFound},
+    "models/{|repository": {errors.Forbidden},
     "[12]/models/{": {errors.NotReady},
-    "repository": {errors.Disabled, errors.TooLarge, errors.Expired},
-    "classify|infer": {*ERRORS} - {errors.Disabled},
+    "repository": {errors.TooLarge, errors.Expired, errors.UnsupportedEncoding},
+    "classif|infer": {*ERRORS},
 }
 _SCHEDULE = (requests.TIMEOUT, requests.PRIORITY, hdrs.CONTENT_ENCODING)
 _JSON, _BINARY = "application/json", {"application/octet-stream": bytes}
-_UPLOAD = {"image/*": bytes, **_BINARY, "multipart/form-data": {"file": [bytes]}}
+_FORM = "multipart/form-data"
+_PICTURES = {"image/jpeg": bytes, "image/svg+xml": str}
+# openapi-generator takes the first: POST sends several files, and PUT one, as `curl -T` does.
+_UPLOAD = {_FORM: {"file": [bytes]}, "image/*": bytes, **_BINARY}
 
 
 class _Row(NamedTuple):
@@ -50,11 +59,26 @@ class _Row(NamedTuple):
 
 _ROWS: dict[str, _Row] = {
     "ClassifyHttp.classify": _Row(
-        {_JSON: ("Classification", "Files")}, (*OPTIONS, *_SCHEDULE), _UPLOAD, ("Server-Timing",)
+        {_JSON: ("Classification", "Files"), "image/png": bytes},
+        (*requests.OPTIONS, *_SCHEDULE),
+        _UPLOAD,
+        ("Server-Timing",),
     ),
     "ClassifyHttp.list_models": _Row({_JSON: {"models": ["Model"]}}),
     "ClassifyHttp.get_model": _Row({_JSON: "Model"}, ("version",)),
     "ClassifyHttp.get_costs": _Row({_JSON: dict}, ("version",)),
+    "HuggingFace.classify": _Row(
+        {_JSON: [{"label": str, "score": float}]},
+        _SCHEDULE,
+        {
+            "image/*": bytes,
+            **_BINARY,
+            _JSON: {"inputs": str, "parameters?": {"top_k?": int, "function_to_apply?": {*SCORES}}},
+        },
+    ),
+    "InsideHttp.get_inside": _Row({_JSON: "Inside"}, ("version",)),
+    "InsideHttp.get_live": _Row({_JSON: "Live"}, ("version",)),
+    "ClassifyHttp.get_class": _Row({_JSON: "Class"}, ("version",)),
     "OipHttp.server": _Row({_JSON: oip.ServerMetadataResponse}),
     "OipHttp.live": _Row({_JSON: {"live": bool}}),
     "OipHttp.ready": _Row({_JSON: {"ready": bool}}),
@@ -73,10 +97,15 @@ _ROWS: dict[str, _Row] = {
     ),
     "OipHttp.load": _Row({_JSON: {}}),
     "OipHttp.unload": _Row({_JSON: {}}),
+    "TensorFlow.predict": _Row(
+        {_JSON: {"predictions": [[float]]}}, _SCHEDULE, {_JSON: {"instances": [{"b64": str}]}}
+    ),
     "Probes.live": _Row({_JSON: {"live": bool}}),
     "Probes.ready": _Row({_JSON: {"ready": bool, "state": {state.value for state in State}}}),
-    "Pages.home": _Row({}),
-    "Pages.page": _Row({"text/html": str}),
+    "Pages.home": _Row({"text/html": str}),
+    "Pages.model": _Row({"text/html": str}),
+    "Pages.docs": _Row({"text/html": str}),
+    "Pages.asset": _Row({"text/css": str, "text/javascript": str} | _PICTURES),
     "Pages.openapi": _Row({_JSON: dict}),
 }
 
@@ -87,12 +116,21 @@ def document(routes: Iterable[web.RouteDef]) -> Json:
     for route in routes:
         operation = _operation(route, parameters, schemas)
         paths.setdefault(route.path, {})[route.method.lower()] = operation
-    about = f"Photos in ({', '.join(FORMATS)}; up to {requests.MAX_FILES} in a form), classes out."
+    about = f"Photos in ({', '.join(FORMATS)}; up to {forms.MAX_FILES} in a form), classes out."
     return {
         "openapi": "3.1.0",
         "info": {"title": "AlexNet server", "version": __version__, "description": about},
+        # Where this document lies, which behind a proxy may be under a prefix.
+        "servers": [{"url": "."}],
         "paths": paths,
-        "components": {"schemas": schemas},
+        "security": [{}, {"bearer": []}, {"api_key": []}],
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
     }
 
 
@@ -102,21 +140,27 @@ def _operation(route: web.RouteDef, parameters: Json, schemas: Schemas) -> Json:
     summary, _, description = (" ".join(part.split()) for part in doc.partition("\n\n"))
     in_path = [_parameter("path", name, type="string") for name in re.findall(r"{(\w+)}", path)]
     asked = [parameters[name] for name in (*row.asks, access.REQUEST_ID)]
-    answer, statuses = schemas.content(row.answer), [200 if row.answer else 302]
+    answer, statuses = schemas.content(row.answer), [200]
     answer["headers"] = {h: {"schema": schemas.of(str)} for h in (access.REQUEST_ID, *row.sends)}
     statuses += [503] if "ready" in path else []
     answers = {str(s): {"description": HTTPStatus(s).phrase, **answer} for s in statuses}
     required = not path.endswith("index")
-    body = {"required": required, **schemas.content(row.body)} if row.body else {}
+    body = {"required": required, **schemas.content(_taken(route, row))} if row.body else {}
     return {
         "operationId": "_".join(re.findall(r"\w+", f"{route.method.lower()}{path}")),
         "tags": re.findall(r"^/(v\d)", path) or ["server"],
         "summary": summary.removesuffix("."),
         "description": description,
         "parameters": in_path + asked,
+        **({"security": []} if path in access.OPEN else {}),
         **({"requestBody": body} if body else {}),
         "responses": {**answers, **_refusals(path, schemas), **answers},
     }
+
+
+def _taken(route: web.RouteDef, row: _Row) -> Json:
+    body = row.body or {}
+    return {kind: shape for kind, shape in body.items() if (route.method, kind) != ("PUT", _FORM)}
 
 
 def _refusals(path: str, schemas: Schemas) -> Json:
@@ -139,10 +183,19 @@ def _parameters() -> Iterator[Json]:
     request_id = access.REQUEST_ID
     yield _parameter("query", "top_k", "ClassifyRequest.top_k", **whole, default=DEFAULT_TOP_K)
     yield _parameter("query", "version", "ClassifyRequest.version", **text, pattern=number)
+    shown = "A PNG in place of classes: what the network saw, or where in it the evidence lies."
+    yield _parameter("query", "return", shown, enum=[*requests.PICTURES])
+    asked = "ClassifyRequest."
+    chance = {"type": "number", "minimum": 0, "maximum": 1}
+    yield _parameter("query", "min_probability", f"{asked}min_probability", **chance)
+    yield _parameter("query", "labels", f"{asked}labels", **text)
+    yield _parameter("query", "kinds", f"{asked}kinds", type="boolean", default=False)
+    yield _parameter("query", "views", f"{asked}views", type="integer", enum=[1, VIEWS])
+    yield _parameter("query", "explain", f"{asked}explain", **text, enum=[*EXPLANATIONS])
     yield _parameter("header", request_id, "ClassifyRequest.request_id", **text, pattern=valid)
     yield _parameter("header", requests.TIMEOUT, "In ms: what would be late is refused.", **whole)
     yield _parameter("header", requests.PRIORITY, "ClassifyRequest.priority", **whole)
-    yield _parameter("header", hdrs.CONTENT_ENCODING, "Of the body.", enum=requests.ENCODINGS)
+    yield _parameter("header", hdrs.CONTENT_ENCODING, "Of the body.", enum=bodies.ENCODINGS)
     length = "Bytes of JSON before the tensors; 0 where the body is nothing but a tensor."
     yield _parameter("header", HEADER_LENGTH, length, type="integer")
 
@@ -158,10 +211,17 @@ def _named() -> Json:
     """Shapes, as messages.py and oip/json.py write them."""
     photo, timing = fields(pb.ClassifyResponse), fields(pb.Timing)
     del photo["timing"]
+    photo["kinds?"], photo["explanation?"] = photo.pop("kinds"), "Explanation"
+    del photo["explanation"]
+    explanation = fields(pb.Explanation) | {"grid": [[float]]}
+    explanation["largest_drop?"] = explanation.pop("largest_drop")
+    del explanation["rows"]
     photo["image"] = "Image"
     photo["batch_size"] = timing.pop("batch_size")
+    photo["cached?"] = photo.pop("cached")
     photo["timing_ms"] = {name.removesuffix("_ms"): field for name, field in timing.items()}
-    model = fields(pb.Model) | {"description": str, "engine": str}
+    model = fields(pb.Model) | {"description": str, "engine": str, "explanations": [str]}
+    model["ready?"] = bool  # of one that is asked for by name
     for name in ("top1", "top5", "measured_on", "versions"):
         del model[name]
     model["accuracy"] = (None, {"top1": float, "top5": float, "photos": int, "data": str})
@@ -170,15 +230,36 @@ def _named() -> Json:
     either = {f"{name}?": shape for name, shape in (photo | error).items()}
     tensor = {"name": str, "datatype": str, "shape": [int], "parameters?": dict, "data?": list}
     asked = {"id?": str, "parameters?": dict, "outputs?": [{"name": str, "parameters?": dict}]}
+    layer = {
+        "name": str, "weights": [int], "output": [int], "parameters": int, "zeros": float,
+        "macs": int, "ms": (None, float),
+    }  # fmt: skip
+    artifact = {
+        "file": str, "precision": str, "bytes": int, "served": bool, "agreement": float,
+        "accuracy": model["accuracy"],
+    }  # fmt: skip
     return {
+        "Inside": {
+            "model": "Model", "layers": [layer], "rest_ms": (None, float), "filters": (None, str),
+            "artifacts": [artifact], "card": str,
+        },
+        "Live": {
+            "photos": int, "runs": dict, "answered": int, "failed": int, "in_flight": int,
+            "latencies": [{"up_to_ms": float, "requests": int}],
+        },
         "Classification": photo,
+        "Explanation": explanation,
         "Image": fields(pb.Image) | {"format": {*FORMATS}},
         "Files": {"files": [{"file": str, "status": int, **either}], "request_id": str},
         "Model": model,
+        "Class": {
+            "index": int, "synset": str, "names": [str], "path": [{"synset": str, "name": str}]
+        },
         "Error": error,
         "OipError": {"error": str},
         "InferRequest": {"inputs": [tensor], **asked},
         "InferResponse": {
-            "model_name": str, "model_version": str, "outputs": [tensor], "id?": str
+            "model_name": str, "model_version": str, "outputs": [tensor], "id?": str,
+            "parameters?": dict,
         },
     }  # fmt: skip

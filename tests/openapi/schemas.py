@@ -18,7 +18,7 @@ Json = dict[str, Any]
 _TYPES: dict[Any, Json] = {
     str: {"type": "string"}, bytes: {"type": "string", "format": "binary"},
     bool: {"type": "boolean"}, int: {"type": "integer"}, float: {"type": "number"},
-    None: {"type": "null"}, list: {"type": "array"}, dict: {"type": "object"},
+    None: {"type": "null"}, list: {"type": "array", "items": {}}, dict: {"type": "object"},
 }  # fmt: skip
 # By FieldDescriptor.cpp_type.
 _FIELDS = {1: int, 2: int, 3: int, 4: int, 5: float, 6: float, 7: bool, 9: str}

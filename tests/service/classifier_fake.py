@@ -8,9 +8,9 @@ import termios
 import time
 from collections.abc import Callable
 
-from clients.errors import ClassifyError
-from clients.fake import FakeServer, Outcome
-from clients.results import Classification, Image, ModelVersion, Prediction, Timing
+from alexnet_client.errors import ClassifyError
+from alexnet_client.fake import FakeServer, Outcome
+from alexnet_client.results import Classification, Image, ModelVersion, Prediction, Timing
 
 LABELS = {"n01": "tabby cat", "n02": "Egyptian cat", "n03": "lynx"}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import grpc
 
-from clients.load.run import WARM_UP
-from protos.classifier_pb2 import ClassifyRequest, ClassifyResponse, ModelVersion, Timing
-from protos.classifier_pb2_grpc import ClassifierServicer, add_ClassifierServicer_to_server
+from alexnet_client.classifier_pb2 import ClassifyRequest, ClassifyResponse, ModelVersion, Timing
+from alexnet_client.classifier_pb2_grpc import ClassifierServicer, add_ClassifierServicer_to_server
+from alexnet_client.load.run import WARM_UP
 
 WARM_UP_REQUESTS = 4 * WARM_UP  # over the default number of connections
 

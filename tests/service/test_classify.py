@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from clients.fake import FakeServer
+from alexnet_client.fake import FakeServer
 from tests.service.classifier_fake import command, on_terminal, run, telling, until
 
 pytestmark = pytest.mark.process
 
-CLASSIFY = "clients.classify"
+CLASSIFY = "alexnet_client.classify"
 
 
 @pytest.fixture
@@ -65,6 +65,9 @@ def test_json_lines(fake: FakeServer, cat: Path, tmp_path: Path) -> None:
                 "height": 480,
                 "mode": "RGB",
                 "orientation": 1,
+                "icc": "",
+                "frames": 1,
+                "warnings": [],
             },
             "timing_ms": {
                 "decode": 1.0,
@@ -144,7 +147,7 @@ def test_a_slow_answer_is_given_up(fake: FakeServer, cat: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "nowhere.invalid"])
-@pytest.mark.parametrize("module", [CLASSIFY, "clients.score"])
+@pytest.mark.parametrize("module", [CLASSIFY, "alexnet_client.score"])
 def test_no_server_is_one_sentence(module: str, name: str, unused_tcp_port: int, cat: Path) -> None:
     address = f"{name}:{unused_tcp_port}"
     source = cat if module == CLASSIFY else cat.parent
@@ -179,7 +182,7 @@ def test_a_folder_without_photos_is_said(tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
-@pytest.mark.parametrize("module", [CLASSIFY, "clients.score"])
+@pytest.mark.parametrize("module", [CLASSIFY, "alexnet_client.score"])
 def test_help_has_examples_within_100_columns(module: str) -> None:
     done = run(module, "--help", COLUMNS="100")
     assert "examples:\n  alexnet-" in done.stdout

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from clients import retry
-from clients.aio import MAX_IMAGE_BYTES
-from clients.client import Client
-from clients.errors import ClassifyError
-from clients.fake import FakeServer
-from clients.photos import Photo
-from clients.results import Classification, Model
+from alexnet_client import retry
+from alexnet_client.aio import MAX_IMAGE_BYTES
+from alexnet_client.client import Client
+from alexnet_client.errors import ClassifyError
+from alexnet_client.fake import FakeServer
+from alexnet_client.photos import Photo
+from alexnet_client.results import Classification, Model
 from tests.service.classifier_fake import telling, until
 
 

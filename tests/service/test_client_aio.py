@@ -7,10 +7,10 @@ from contextlib import aclosing
 
 import pytest
 
-from clients.aio import AsyncClient
-from clients.client import Client
-from clients.errors import ClassifyError
-from clients.fake import FakeServer
+from alexnet_client.aio import AsyncClient
+from alexnet_client.client import Client
+from alexnet_client.errors import ClassifyError
+from alexnet_client.fake import FakeServer
 from tests.service.classifier_fake import telling
 
 FULL = ClassifyError("RESOURCE_EXHAUSTED", "the queue is full", "overloaded", 0.01)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.fake import FakeServer
-from clients.retry import BURST
+from alexnet_client.fake import FakeServer
+from alexnet_client.retry import BURST
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.process

@@ -9,11 +9,11 @@ from threading import Event, Thread
 
 import pytest
 
-from clients.aio import AsyncClient
-from clients.client import Client
-from clients.errors import ClassifyError
-from clients.fake import FakeServer
-from clients.photos import Photo
+from alexnet_client.aio import AsyncClient
+from alexnet_client.client import Client
+from alexnet_client.errors import ClassifyError
+from alexnet_client.fake import FakeServer
+from alexnet_client.photos import Photo
 from tests.service.classifier_fake import telling
 
 pytestmark = pytest.mark.timeout(60)  # a failure here would hang
@@ -113,7 +113,7 @@ def test_threads_in_a_loop_of_calls_end_with_cancelled(fake: FakeServer) -> None
 def test_a_client_in_a_forked_process_raises_an_error(fake: FakeServer) -> None:
     done = run(
         "import os, signal, warnings\n"
-        "from clients.client import Client\n"
+        "from alexnet_client.client import Client\n"
         "warnings.simplefilter('ignore')  # Python 3.12 warns of forks\n"
         f"with Client('{fake.address}') as client:\n"
         "    client.classify(b'n01')\n"
@@ -137,7 +137,7 @@ def test_a_client_in_a_forked_process_raises_an_error(fake: FakeServer) -> None:
 @pytest.mark.process
 def test_a_client_that_is_never_closed_ends_silently(fake: FakeServer) -> None:
     done = run(
-        "from clients.client import Client\n"
+        "from alexnet_client.client import Client\n"
         f"client = Client('{fake.address}')\n"
         "answers = client.classify_stream([b'n01', b'n02'])\n"
         "print(next(answers)[1].attempts)\n"

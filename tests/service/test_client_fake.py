@@ -4,9 +4,9 @@ from threading import Thread
 
 import pytest
 
-from clients.client import Client
-from clients.errors import ClassifyError
-from clients.fake import FakeServer, classification
+from alexnet_client.client import Client
+from alexnet_client.errors import ClassifyError
+from alexnet_client.fake import FakeServer, classification
 
 NO_PHOTO = ClassifyError("INVALID_ARGUMENT", "no photo", "invalid_image")
 

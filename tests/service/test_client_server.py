@@ -5,10 +5,10 @@ from contextlib import aclosing
 
 import pytest
 
-from clients.aio import AsyncClient
-from clients.client import Client
-from clients.errors import ClassifyError
-from clients.results import Classification
+from alexnet_client.aio import AsyncClient
+from alexnet_client.client import Client
+from alexnet_client.errors import ClassifyError
+from alexnet_client.results import Classification
 from tests.fakes import faking, flat
 from tests.photos import jpeg
 from tests.processes import ServerProcess

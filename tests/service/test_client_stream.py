@@ -8,11 +8,11 @@ from typing import Any
 import grpc
 import pytest
 
-from clients import retry
-from clients.client import Client
-from clients.errors import ClassifyError
-from clients.fake import FakeServer, Outcome
-from clients.results import Classification
+from alexnet_client import retry
+from alexnet_client.client import Client
+from alexnet_client.errors import ClassifyError
+from alexnet_client.fake import FakeServer, Outcome
+from alexnet_client.results import Classification
 from tests.service.classifier_fake import parse_answer, telling, until
 
 FULL = ClassifyError("RESOURCE_EXHAUSTED", "the queue is full", "overloaded", 0.01)

@@ -1,7 +1,6 @@
 """What goes wrong: a clear answer without secrets, the traceback in the log, and back to work."""
 
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -12,28 +11,10 @@ from google.rpc import status_pb2
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from server.errors import ERRORS, EngineFailure, NotFound, Overloaded, ServeError, WouldMiss
-from tests.fakes import Fake, faking, flat
+from tests.fakes import Fake, flat
 from tests.service.oip_asking import Refused, ask
 
 SECRET = "a secret of the service"
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[Fake]:
-    async with faking() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def session(fake: Fake) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(fake.url) as session:
-        yield session
-
-
-@pytest.fixture
-async def channel(fake: Fake) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel(fake.target) as channel:
-        yield channel
 
 
 async def post(session: aiohttp.ClientSession, value: int = 75) -> tuple[int, dict[str, Any]]:

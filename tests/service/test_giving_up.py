@@ -15,7 +15,7 @@ import pytest
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
 from server import service
-from server.models.repository import Source
+from server.models.sources import Source
 from server.scheduler.job import Request
 from tests.fakes import Fake, believe, faking, flat, flat_costs
 from tests.uploads import uploading
@@ -180,7 +180,7 @@ async def test_a_grpc_caller_whose_message_asks_for_more_time_than_the_servers_h
 async def test_a_call_that_names_a_version_is_not_judged_by_a_slower_one() -> None:
     async with faking() as fake, asking(fake) as stub:
         repository, first = fake.service.repository, fake.pipeline
-        second = await repository._open(Source("2", Path(), (0, 0)), [])
+        second = await repository._open(Source("2", Path(), ""), [])
         repository._exchange({"1": first, "2": second})
         believe(second, flat_costs(infer_ms=3000))
         with pytest.raises(grpc.aio.AioRpcError, match="takes about 3001 ms here"):

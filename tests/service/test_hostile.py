@@ -171,9 +171,9 @@ async def test_an_unknown_path_or_method(
 async def test_options_that_are_wrong_are_refused(session: aiohttp.ClientSession) -> None:
     async with session.post("/v1/classify?topk=3", data=jpeg()) as response:
         assert (await error_of(response))[:2] == (400, "invalid_argument")
-    for headers in ({"x-request-id": "two words"}, {"x-request-timeout-ms": "soon"}):
-        async with session.post("/v1/classify", data=jpeg(), headers=headers) as response:
-            assert (await error_of(response))[:2] == (400, "invalid_argument")
+    headers = {"x-request-timeout-ms": "soon"}
+    async with session.post("/v1/classify", data=jpeg(), headers=headers) as response:
+        assert (await error_of(response))[:2] == (400, "invalid_argument")
 
 
 @pytest.mark.parametrize(

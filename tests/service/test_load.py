@@ -9,11 +9,11 @@ import grpc
 import pytest
 from aiohttp import web
 
-from clients.load.grpc import grpc_sender
-from clients.load.point import Load, Point
-from clients.load.rest import rest_sender
-from clients.load.run import run_point
-from protos.classifier_pb2 import ClassifyRequest
+from alexnet_client.classifier_pb2 import ClassifyRequest
+from alexnet_client.load.grpc import grpc_sender
+from alexnet_client.load.point import Load, Point
+from alexnet_client.load.rest import rest_sender
+from alexnet_client.load.run import run_point
 from tests.service.load_fake import (
     WARM_UP_REQUESTS,
     Answer,

@@ -218,8 +218,8 @@ async def test_a_stream_that_is_cancelled_leaves_the_queue() -> None:
 
 async def test_the_upload_counts_before_it_is_read() -> None:
     data, headers = body([flat(0)])
-    async with busy(max_photo_bytes=1000) as fake, aiohttp.ClientSession(fake.url) as session:
-        big = data + bytes(1000)
+    async with busy(max_photo_bytes=4000) as fake, aiohttp.ClientSession(fake.url) as session:
+        big = data + bytes(4000)
         async with session.post("/v2/models/tiny/infer", data=big, headers=headers) as response:
             assert response.status == 429
             assert "Retry-After" in response.headers

@@ -1,8 +1,10 @@
 """The REST face of the Open Inference Protocol on a real server process, asked by curl."""
 
 import base64
+import gzip
 import json
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,29 @@ def test_a_photo_may_follow_the_json(server: ServerProcess, tmp_path: Path) -> N
     status, answer = curl(server, "/v2/models/alexnet/infer", "-H", length, data=data)
     assert (status, answer["outputs"][0]["shape"]) == (200, [1, 1000])
     assert sum(answer["outputs"][0]["data"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("photos", "compressed"), [(8, True), (1, False)])
+def test_long_answers_are_compressed_where_that_is_accepted(
+    server: ServerProcess, photos: int, compressed: bool
+) -> None:
+    tensor = {
+        "name": "image",
+        "datatype": "BYTES",
+        "shape": [photos],
+        "parameters": {"content_type": "base64"},
+        "data": [base64.b64encode(jpeg(64, 64, seed=i)).decode() for i in range(photos)],
+    }
+    asked = json.dumps({"inputs": [tensor]}).encode()
+    url, opener = f"{server.http}/v2/models/alexnet/infer", urllib.request.build_opener()
+    with opener.open(urllib.request.Request(url, asked)) as reply:
+        plain = reply.read()
+        assert reply.headers["Content-Encoding"] is None
+    with opener.open(urllib.request.Request(url, asked, {"Accept-Encoding": "gzip"})) as reply:
+        sent = reply.read()
+        assert reply.headers["Content-Encoding"] == ("gzip" if compressed else None)
+    assert (gzip.decompress(sent) if compressed else sent) == plain
+    assert (len(sent) < len(plain) / 1.5) is compressed
 
 
 def test_a_photo_may_be_all_of_the_body(server: ServerProcess, tmp_path: Path) -> None:

@@ -3,12 +3,9 @@
 Its checks are the files `tritonclient/check_*.py`: they run under the pytest of that environment.
 """
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +17,7 @@ from google.protobuf import descriptor_pb2
 from alexnet.bundle import Bundle
 from alexnet.preprocess import preprocess
 from protos import oip_pb2 as pb
+from tests.environments import environment
 from tests.paths import ROOT
 from tests.photos import jpeg, png
 from tests.processes import ServerProcess, start_server, stop_server
@@ -27,31 +25,13 @@ from tests.processes import ServerProcess, start_server, stop_server
 pytestmark = pytest.mark.process
 
 FOLDER = Path(__file__).parent / "tritonclient"
-ENVIRONMENT = ROOT / ".venv-tritonclient"
 PHOTOS = [jpeg(320, 240, seed=1), png(200, 300, seed=2), jpeg(640, 480, "L", seed=3)]
 
 
 @pytest.fixture(scope="session")
 def tritonclient() -> Path:
-    """The interpreter of an environment that has what requirements.txt says; made when it has not
-    been, and kept."""
-    requirements = FOLDER / "requirements.txt"
-    mark = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
-    python, stamp = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "stamp"
-    if stamp.exists() and stamp.read_text() == mark:
-        return python
-    shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], check=True)
-    (ENVIRONMENT / ".gitignore").write_text("*\n")
-    installed = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--retries", "1", "-r", requirements],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if "from versions: none" in installed.stderr:  # of a package that has versions
-        pytest.skip("the package index cannot be reached, and tritonclient is not installed yet")
-    assert installed.returncode == 0, installed.stderr
-    stamp.write_text(mark)
-    return python
+    """The interpreter of an environment that has it."""
+    return environment("tritonclient", FOLDER / "requirements.txt")
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +73,14 @@ def check(file: str, python: Path, server: ServerProcess, data: Path) -> None:
     finished = subprocess.run(
         [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
          "--rootdir", ".", "--confcutdir", ".", "-o", "python_files=check_*.py", file],
-        cwd=FOLDER, env={**os.environ, **addresses, "OIP_DATA": str(data)},
+        cwd=FOLDER, env={**os.environ, **addresses, "OIP_DATA": str(data), "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
 @pytest.mark.parametrize(
-    "file", ["check_models.py", "check_grpc.py", "check_http.py", "check_aio.py"]
+    "file", ["check_models.py", "check_grpc.py", "check_http.py", "check_aio.py", "check_ours.py"]
 )
 def test_tritons_client_is_answered(
     file: str, tritonclient: Path, server: ServerProcess, data: Path

@@ -36,6 +36,7 @@ async def test_a_raw_body_answers_with_five_classes(
         assert 0 < sum(probabilities) <= 1.0001
         assert body["image"] == {
             "format": "JPEG", "width": 320, "height": 240, "mode": "RGB", "orientation": 1,
+            "icc": "", "frames": 1, "warnings": [],
         }  # fmt: skip
         assert body["model"]["name"] == "alexnet"
         timing = body["timing_ms"]
@@ -97,7 +98,7 @@ async def test_the_model_says_what_it_is(session: aiohttp.ClientSession) -> None
     assert model["precision"] == "int8"
     assert str(model["known_classes"]) in model["description"]
     async with session.get(f"/v1/models/{model['name']}") as response:
-        assert await response.json() == model
+        assert await response.json() == {**model, "ready": True}
     async with session.get("/v1/models/resnet") as response:
         assert response.status == 404
 

@@ -4,19 +4,20 @@ import json
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from clients.client import Client
-from clients.errors import ClassifyError
-from clients.fake import FakeServer
-from clients.photos import photos_in
+from alexnet_client.client import Client
+from alexnet_client.errors import ClassifyError
+from alexnet_client.fake import FakeServer
+from alexnet_client.photos import photos_in
 from tests.service.classifier_fake import on_terminal, run, telling
 
 pytestmark = pytest.mark.process
 
-SCORE = "clients.score"
+SCORE = "alexnet_client.score"
 
 # The right class comes first, second and not at all for n01, and first for n02.
 ANSWERS = {
@@ -59,7 +60,7 @@ def test_a_folder_and_its_zip_hold_the_same_photos(tmp_path: Path) -> None:
         photos = photos_in(source)
         assert [(p.group, p.read().decode()) for p in photos] == [
             ("n01", "n01/a.JPEG"),
-            ("deep", "n01/deep/b.png"),
+            ("n01", "n01/deep/b.png"),
             ("n02", "n02_cat.webp"),
         ]
 
@@ -150,6 +151,18 @@ def test_the_report_is_a_table(fake: FakeServer, tmp_path: Path) -> None:
     assert len(header) == len(row)
     assert (empty, model) == ("", f"model fake 7 at {fake.address}")
     assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize(("classes", "top5"), [(5, "-"), (6, "75.0%")])
+def test_five_guesses_among_five_classes_are_not_scored(
+    fake: FakeServer, tmp_path: Path, classes: int, top5: str
+) -> None:
+    fake.model = replace(fake.model, classes=classes)
+    sources = folder(tmp_path / "photos", ANSWERS), zipped(tmp_path / "val.zip", ANSWERS)
+    table = run(SCORE, *sources, "--server", fake.address).stdout.splitlines()
+    assert [row.split()[2:4] for row in table[1:4]] == [["50.0%", top5]] * 3
+    rows = scores(*sources, "--server", fake.address)
+    assert [row["top5"] for row in rows] == [None if classes == 5 else 0.75] * 3
 
 
 def test_only_classes_of_another_source_are_scored(fake: FakeServer, tmp_path: Path) -> None:

@@ -158,3 +158,9 @@ async def test_a_photo_that_fails_is_counted_where_it_failed() -> None:
     assert total(text, "alexnet_dropped_total") == 0
     assert total(text, "nv_inference_request_failure", model="tiny", reason="BACKEND") == 1
     assert total(text, "nv_inference_request_failure", model="tiny", reason="OTHER") == 2
+
+
+async def test_the_machine_is_told_under_tritons_names(fake: Fake) -> None:
+    text = await scrape(fake)
+    assert 0 <= total(text, "nv_cpu_utilization") <= 1
+    assert 0 < total(text, "nv_cpu_memory_used_bytes") < total(text, "nv_cpu_memory_total_bytes")

@@ -87,7 +87,7 @@ def test_sharp_photos_are_classified_as_well_as_tiles_of_the_same_classes(
 
 
 def score(server: ServerProcess, source: Path, *flags: str) -> dict[str, float]:
-    command = ["-m", "clients.score", str(source), "--server", server.grpc, "--json", *flags]
+    command = ["-m", "alexnet_client.score", str(source), "--server", server.grpc, "--json", *flags]
     run = subprocess.run(
         [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -109,6 +111,29 @@ async def test_the_metrics_port_has_the_probes_of_all(pair: ServerProcess) -> No
     assert total(text, "alexnet_workers_ended_total") == 0
     assert total(text, "alexnet_ready") == 1
     assert total(text, "alexnet_model_info") == 1
+
+
+async def test_a_worker_that_hangs_holds_up_neither_probes_nor_metrics(pair: ServerProcess) -> None:
+    await over_rest(pair)
+    before = total(await metrics(pair), "alexnet_requests_total")
+    hung = workers(pair)[0].pid
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        async with aiohttp.ClientSession(pair.metrics) as session:
+            times = []
+            for path in ("/readyz", "/metrics") * 3:
+                began = time.monotonic()
+                async with session.get(path) as response:
+                    assert response.status == 200
+                    text = await response.text()
+                times.append(time.monotonic() - began)
+                if path == "/metrics":
+                    # On a busy machine the first may have been what was known a moment before.
+                    assert total(text, "alexnet_requests_total") >= before
+        # The quickest of each is the server's own; this machine may be busy with other tests.
+        assert max(min(times[::2]), min(times[1::2])) < 0.1, times
+    finally:
+        os.kill(hung, signal.SIGCONT)
 
 
 def test_the_banner_is_that_of_one_server(pair: ServerProcess) -> None:

@@ -92,16 +92,28 @@ async def more_from_each(callers: list[Caller], answers: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def until_whole(server: ServerProcess) -> list[float]:
-    """How many requests were counted, whenever asked until there are two workers again."""
-    counts = []
+async def inferences(server: ServerProcess) -> int:
+    """By the statistics over REST."""
+    async with (
+        aiohttp.ClientSession(server.http) as session,
+        session.get("/v2/models/alexnet/stats") as response,
+    ):
+        (row,) = (await response.json())["model_stats"]
+        return int(row["inference_count"])
+
+
+async def until_whole(server: ServerProcess) -> tuple[list[float], list[int]]:
+    """How many requests were counted, and photos by the statistics, whenever asked until there are
+    two workers again."""
+    counts, photos = [], []
     async with asyncio.timeout(40):
         while True:
             text = await metrics(server)
             counts.append(total(text, "alexnet_requests_total"))
+            photos.append(await inferences(server))
             gone, alive = total(text, "alexnet_workers_ended_total"), total(text, "alexnet_workers")
             if (gone, alive) == (1, 2):
-                return counts
+                return counts, photos
             await asyncio.sleep(0.05)
 
 
@@ -128,7 +140,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_connections_along(
                 tasks.create_task(caller.ask_until(done))
             await more_from_each(callers, 3)
             assert not any(caller.lost for caller in callers)
-            before = await count(leaving)
+            before, counted = await count(leaving), await inferences(leaving)
             os.kill(victim.pid, signal.SIGKILL)
             async with asyncio.timeout(5):
                 while Path(f"/proc/{victim.pid}").exists():
@@ -138,8 +150,10 @@ async def test_a_worker_that_is_killed_takes_only_its_own_connections_along(
             gone, so_far = time.monotonic(), sum(caller.answered for caller in callers)
             await more_from_each(callers, 3)
             done.set()
-        counts = await until_whole(leaving)
+        counts, photos = await until_whole(leaving)
         assert counts == sorted(counts), "a counter fell"
+        assert photos == sorted(photos), "a statistic fell"
+        assert photos[0] >= counted, "what was told once is gone"
         answered = sum(caller.answered for caller in callers) - so_far
         assert counts[0] >= before + answered, "what the worker counted is gone"
         assert {i for i, caller in enumerate(callers) if caller.lost} <= with_victim

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from server import ports
 from server.config import Config
-from server.workers import ports, supervisor
+from server.workers import supervisor
 from server.workers.peers import gather
 from tests.processes import ServerProcess, start_server
 from tests.scrapes import total

@@ -84,10 +84,10 @@ def test_a_file_that_may_not_be_read_is_measured_again(
 
     read = Path.read_text
 
-    def refuse(path: Path, *options: Any) -> str:
+    def refuse(path: Path, **options: Any) -> str:
         if path.suffix == ".json":
             raise PermissionError(f"{path} is not yours")
-        return read(path, *options)
+        return read(path, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_text", refuse)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from alexnet.bundle import Bundle, BundleError
+from alexnet.spec import PRECISIONS
 from server.engines.choice import Choice, Wanted, choose
-from server.engines.runtimes import ENGINES, PRECISIONS, RUNTIMES
+from server.engines.runtimes import ENGINES, RUNTIMES
 from tests.fakes import tiny_bundle
 
 EVERYTHING = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
@@ -49,6 +50,15 @@ def test_without_a_gpu_int8_runs_on_the_cpu_whatever_is_installed() -> None:
 def test_fp32_is_served_when_asked_for_or_when_nothing_else_is_there() -> None:
     assert chosen(BOTH, precision="fp32").artifact.precision == "fp32"
     assert chosen(bundle_of(("onnxruntime", "fp32"))).artifact.precision == "fp32"
+
+
+def test_runtimes_of_the_cpu_are_rivals_unless_one_is_asked_for() -> None:
+    both = ("onnxruntime", "openvino")
+    choice = chosen(installed=both)
+    assert (choice.runtime.name, choice.rivals) == ("onnxruntime-cpu", ("openvino-cpu",))
+    assert chosen(gpus=1, installed=(*both, "tensorrt")).rivals == ()
+    choice = chosen(installed=both, engine="openvino-cpu")
+    assert (choice.runtime.name, choice.rivals) == ("openvino-cpu", ())
 
 
 def test_an_artifact_for_another_runtime_is_skipped() -> None:
@@ -94,7 +104,7 @@ def test_the_log_says_that_no_installed_runtime_can_use_the_gpu(
     with caplog.at_level(logging.INFO):
         chosen(gpus=1)
     assert "a GPU is here and not used" in caplog.text
-    assert "pip install 'alexnet[server-tensorrt]'" in caplog.text
+    assert "pip install '.[server-tensorrt]' in the checkout" in caplog.text
 
 
 def test_the_choice_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -106,11 +116,11 @@ def test_the_choice_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name != "onnxruntime-cpu"])
 def test_an_engine_that_is_asked_for_and_not_installed_is_an_error(engine: str) -> None:
     (runtime,) = (r for r in RUNTIMES if r.name == engine)
-    with pytest.raises(BundleError, match=rf"pip install 'alexnet\[{runtime.extra}\]'"):
+    with pytest.raises(BundleError, match=rf"pip install '\.\[{runtime.extra}\]'"):
         chosen(gpus=1, engine=engine)
 
 
-@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "onnxruntime-cpu"])
+@pytest.mark.parametrize("engine", [r.name for r in RUNTIMES if r.on_gpu])
 def test_an_engine_of_the_gpu_never_falls_back_to_the_cpu(engine: str) -> None:
     with pytest.raises(BundleError, match="there is no GPU 0: the driver shows 0"):
         chosen(installed=EVERYTHING, engine=engine)

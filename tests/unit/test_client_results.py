@@ -9,9 +9,9 @@ import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-from clients import errors, results
-from clients.errors import ClassifyError
-from protos import classifier_pb2 as pb
+from alexnet_client import classifier_pb2 as pb
+from alexnet_client import errors, results
+from alexnet_client.errors import ClassifyError
 
 KINDS = {
     results.Prediction: pb.Prediction,
@@ -33,7 +33,16 @@ def test_a_response_becomes_dataclasses() -> None:
     response = pb.ClassifyResponse(
         predictions=[pb.Prediction(index=7, synset="n01", label="lynx", probability=0.5)],
         model=pb.ModelVersion(name="alexnet", version="2", build="b"),
-        image=pb.Image(format="PNG", width=3, height=4, mode="L", orientation=6),
+        image=pb.Image(
+            format="PNG",
+            width=3,
+            height=4,
+            mode="L",
+            orientation=6,
+            icc="Display P3 → sRGB",
+            frames=2,
+            warnings=["odd"],
+        ),
         timing=pb.Timing(
             decode_ms=1,
             queue_ms=2,
@@ -50,7 +59,7 @@ def test_a_response_becomes_dataclasses() -> None:
     assert answer == results.Classification(
         predictions=(results.Prediction(7, "n01", "lynx", 0.5),),
         model=results.ModelVersion("alexnet", "2", "b"),
-        image=results.Image("PNG", 3, 4, "L", 6),
+        image=results.Image("PNG", 3, 4, "L", 6, "Display P3 → sRGB", 2, ("odd",)),
         timing=results.Timing(1, 2, 3, 10, 8, 4, 0.5, 1.5),
         request_id="mine",
         attempts=2,

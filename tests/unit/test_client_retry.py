@@ -6,9 +6,9 @@ from itertools import repeat
 
 import pytest
 
-from clients import retry
-from clients.errors import ClassifyError
-from clients.retry import BURST, MAX_ATTEMPTS, Budget, call_with_retries
+from alexnet_client import retry
+from alexnet_client.errors import ClassifyError
+from alexnet_client.retry import BURST, MAX_ATTEMPTS, Budget, call_with_retries
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The configuration: which source wins, what is a mistake, and that all are reported at once."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from server.config import Config, ConfigError, load, parser
+from server.config import Config, ConfigError
+from server.options import load, parser
 from tests.paths import ROOT
 
 # A new option is a promise to every operator, so it has to be added here, too.
 OPTIONS: dict[str, Any] = {
     "model": "models/starter.tar.xz",
+    "model_name": "",
     "version_policy": "latest",
     "version_weights": "",
     "poll_s": 0.0,
@@ -24,7 +27,16 @@ OPTIONS: dict[str, Any] = {
     "http_port": 8000,
     "grpc_port": 8001,
     "metrics_port": 8002,
+    "http_socket": "",
+    "grpc_socket": "",
+    "http_keepalive_s": 75.0,
+    "max_connection_age_s": 0.0,
     "precision": "auto",
+    "tls_certificate": "",
+    "tls_key": "",
+    "tls_client_ca": "",
+    "keys_file": "",
+    "cors_origin": "",
     "engine": "auto",
     "devices": "",
     "workers": 1,
@@ -38,12 +50,14 @@ OPTIONS: dict[str, Any] = {
     "max_queue_size": 256,
     "max_request_bytes": 20_000_000,
     "max_photo_bytes": 1_000_000_000,
-    "max_image_pixels": 50_000_000,
+    "max_image_pixels": 64_000_000,
     "request_timeout_ms": 10_000,
+    "cache_bytes": 0,
     "drain_delay_s": 0.0,
     "drain_timeout_s": 30.0,
     "log_level": "info",
     "log_format": "text",
+    "access_log": "errors",
 }
 
 NOTHING: Mapping[str, str] = {}
@@ -94,8 +108,11 @@ def test_the_flag_for_the_file_wins_over_the_environment(tmp_path: Path) -> None
 def test_every_option_can_stand_in_the_file(tmp_path: Path) -> None:
     changed: dict[str, Any] = {
         **{name: value + 1 for name, value in OPTIONS.items() if not isinstance(value, str)},
-        "model": "m", "host": "h", "precision": "fp32", "log_level": "debug",
-        "log_format": "json", "version_policy": "1,3", "version_weights": "1=90,3=10",
+        "model": "m", "model_name": "n", "host": "h", "precision": "fp32", "log_level": "debug",
+        "log_format": "json", "access_log": "off", "version_policy": "1,3",
+        "version_weights": "1=90,3=10", "keys_file": "k", "cors_origin": "https://a",
+        "http_socket": "", "grpc_socket": "", "tls_certificate": "c", "tls_key": "k",
+        "tls_client_ca": "a",
         "repository_control": "local", "cache_dir": "c", "preferred_batch_size": "8,16",
         "engine": "tensorrt", "devices": "0,1",
     }  # fmt: skip
@@ -120,6 +137,12 @@ def test_all_mistakes_of_all_sources_are_reported_together(tmp_path: Path) -> No
     ])  # fmt: skip
 
 
+def test_a_name_for_callers_has_to_fit_into_a_url() -> None:
+    assert load(["--model-name", "my.photos-2"], NOTHING).model_name == "my.photos-2"
+    (told,) = mistakes("--model-name", "a/b")
+    assert told.startswith("model_name must be up to 64 of the letters")
+
+
 def test_variables_of_other_programs_are_ignored() -> None:
     assert load([], {"HTTP_PORT": "x", "PATH": "/bin", "ALEXNETTE": "1"}) == Config()
 
@@ -139,6 +162,12 @@ def test_variables_of_kubernetes_for_a_service_named_alexnet_are_ignored() -> No
         }
     assert load([], links) == Config()
     assert load([], {**links, "ALEXNET_GRPC_PORT": "7"}) == Config(grpc_port=7)
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, "config"])
+def test_an_empty_variable_means_the_default(name: str) -> None:
+    """Compose files write `ALEXNET_HTTP_PORT: ${PORT:-}`."""
+    assert load([], {f"ALEXNET_{name.upper()}": ""}) == Config()
 
 
 def test_an_empty_file_name_means_no_file() -> None:
@@ -217,3 +246,21 @@ def test_a_wrong_configuration_prints_every_mistake_and_exits_with_code_2() -> N
         "--http-port must be a whole number, not 'http'",
         "max_batch_size must be at least 1, not 0",
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 5000, "a = " + "{b=" * 5000, "a." * 200_000 + "b = 1", "# " * 100_000]
+)
+def test_a_file_that_is_deep_or_large_is_one_mistake(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "server.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(["--config", str(path)], {})
+    assert str(caught.value).startswith(f"the configuration file {path}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_fifo_is_no_configuration_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "server.toml")
+    with pytest.raises(ConfigError, match="no plain file"):
+        load(["--config", str(tmp_path / "server.toml")], {})

@@ -13,30 +13,62 @@ def _eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
 
 
+def available(cgroups: Path, membership: str = "") -> int:
+    file = cgroups / "membership"
+    file.write_text(membership)
+    return cpus.available(cgroups, file)
+
+
+def limited(folder: Path, version: int, limit: str, period: str = "100000") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if version == 2:
+        (folder / "cpu.max").write_text(f"{limit} {period}\n")
+    else:
+        (folder / "cpu.cfs_quota_us").write_text(f"{limit}\n")
+        (folder / "cpu.cfs_period_us").write_text(f"{period}\n")
+
+
 @pytest.mark.parametrize(
-    ("quota", "expected"),
-    [
-        ("200000 100000\n", 2),
-        ("150000 100000\n", 2),
-        ("10000 100000\n", 1),
-        ("6400000 100000\n", 8),
-        ("max 100000\n", 8),
-        ("no quota at all", 8),
-        ("", 8),
-    ],
+    ("limit", "expected"),
+    [("200000", 2), ("150000", 2), ("10000", 1), ("6400000", 8), ("max", 8), ("-1", 8), ("", 8)],
 )
-def test_the_quota_bounds_the_affinity_mask(tmp_path: Path, quota: str, expected: int) -> None:
-    path = tmp_path / "cpu.max"
-    path.write_text(quota)
-    assert cpus.available(path) == expected
+@pytest.mark.parametrize(
+    ("folder", "version"), [(".", 2), ("cpu", 1), ("cpu,cpuacct", 1)], ids=["v2", "v1", "v1-both"]
+)
+def test_the_quota_of_a_container_bounds_the_affinity_mask(
+    tmp_path: Path, folder: str, version: int, limit: str, expected: int
+) -> None:
+    limited(tmp_path / folder, version, limit)
+    assert available(tmp_path) == expected
+
+
+def test_the_quota_of_a_unit_of_systemd_counts_and_so_do_those_around_it(tmp_path: Path) -> None:
+    here = "/system.slice/alexnet.service"
+    limited(tmp_path / "system.slice" / "alexnet.service", 2, "300000")
+    assert available(tmp_path, f"0::{here}\n") == 3
+    limited(tmp_path / "system.slice", 2, "200000")
+    assert available(tmp_path, f"0::{here}\n") == 2
+
+
+def test_in_version_1_the_cgroup_of_the_cpus_is_the_one_that_counts(tmp_path: Path) -> None:
+    limited(tmp_path / "cpu,cpuacct" / "docker" / "abc", 1, "200000")
+    limited(tmp_path / "memory" / "docker" / "abc", 1, "100000")
+    assert available(tmp_path, "4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n") == 2
+
+
+def test_in_a_container_the_root_counts_where_the_hosts_name_leads_nowhere(tmp_path: Path) -> None:
+    limited(tmp_path, 2, "200000")
+    assert available(tmp_path, "0::/../../docker/abc\n") == 2
+    assert available(tmp_path, "0::/docker/abc\n") == 2
 
 
 def test_without_a_quota_the_affinity_mask_counts(tmp_path: Path) -> None:
-    assert cpus.available(tmp_path / "missing") == 8
+    assert available(tmp_path) == 8
+    assert cpus.available(tmp_path / "missing", tmp_path / "missing") == 8
 
 
 def test_there_is_always_at_least_one_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set())
-    assert cpus.available(tmp_path / "missing") == 1
+    assert available(tmp_path) == 1

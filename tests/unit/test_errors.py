@@ -11,11 +11,16 @@ from tests.paths import ROOT
 TABLE = {
     "invalid_argument": (400, "INVALID_ARGUMENT", "OTHER"),
     "invalid_image": (400, "INVALID_ARGUMENT", "OTHER"),
+    "unauthenticated": (401, "UNAUTHENTICATED", "OTHER"),
     "disabled": (403, "PERMISSION_DENIED", "OTHER"),
+    "forbidden": (403, "PERMISSION_DENIED", "OTHER"),
     "not_found": (404, "NOT_FOUND", "OTHER"),
     "too_large": (413, "INVALID_ARGUMENT", "OTHER"),
+    "length_required": (411, "INVALID_ARGUMENT", "OTHER"),
+    "unsupported_encoding": (415, "INVALID_ARGUMENT", "OTHER"),
     "unsupported_format": (415, "INVALID_ARGUMENT", "OTHER"),
     "overloaded": (429, "RESOURCE_EXHAUSTED", "REJECTED"),
+    "rate_limited": (429, "RESOURCE_EXHAUSTED", "REJECTED"),
     "internal": (500, "INTERNAL", "OTHER"),
     "engine": (500, "INTERNAL", "BACKEND"),
     "not_ready": (503, "UNAVAILABLE", "OTHER"),
@@ -31,7 +36,7 @@ def test_the_table_is_frozen_and_each_reason_belongs_to_one_error() -> None:
     assert len(ERRORS) == len(table)
 
 
-def test_every_error_is_in_the_table_but_the_one_that_has_no_caller() -> None:
+def test_every_error_is_in_the_table_but_what_has_no_caller() -> None:
     kinds, found = [ServeError], set()
     while kinds:
         found.add(kinds[-1])

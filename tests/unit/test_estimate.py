@@ -20,8 +20,11 @@ class Stage:
     threads = parallel = 1
 
     def __init__(self) -> None:
-        self.queue = FairQueue(3)
+        self.queue, self.soon = FairQueue(3), set[Job]()
         self.engines = [SimpleNamespace(free_at=0.0)]
+
+    def ahead_s(self, jobs: list[Job], costly: bool) -> float:
+        return sum(job.decode_s for job in jobs)
 
 
 class Desk:
@@ -227,9 +230,11 @@ async def test_an_idle_server_estimates_a_photo_once(
 ) -> None:
     asking, expected, asked = desk.photo(9.0), desk.estimate._expected, list[float]()
 
-    def counted(level: int, deadline: float, decode_s: float) -> tuple[float, list[Job]]:
+    def counted(
+        level: int, deadline: float, decode_s: float, costly: bool
+    ) -> tuple[float, list[Job]]:
         asked.append(decode_s)
-        return expected(level, deadline, decode_s)
+        return expected(level, deadline, decode_s, costly)
 
     monkeypatch.setattr(desk.estimate, "_expected", counted)
     assert desk.lets_upload(asking)

@@ -13,7 +13,7 @@ def golden() -> Golden:
 
 
 def test_bytes_round_trip(golden: Golden) -> None:
-    again = Golden.from_bytes(golden.to_bytes())
+    again = Golden.from_bytes(golden.to_bytes(), 8, 5)
     np.testing.assert_array_equal(again.crops, golden.crops)
     np.testing.assert_array_equal(again.logits, golden.logits)
     assert again.crops.dtype == np.uint8

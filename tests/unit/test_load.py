@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from clients.load.arrivals import draw_arrivals, punctual_loop
-from clients.load.knee import measure_around_knee
-from clients.load.point import Load, Point, Request, percentiles, summarise
-from clients.load.report import format_notes, format_row
-from clients.load.run import NoAnswerError, run_point
-from clients.load.sender import OK, Reply, Sender, outcome_of
-from protos.classifier_pb2 import ClassifyResponse, ModelVersion, Timing
+from alexnet_client.classifier_pb2 import ClassifyResponse, ModelVersion, Timing
+from alexnet_client.load.arrivals import draw_arrivals, punctual_loop
+from alexnet_client.load.knee import measure_around_knee
+from alexnet_client.load.point import Load, Point, Request, percentiles, summarise
+from alexnet_client.load.report import format_notes, format_row
+from alexnet_client.load.run import NoAnswerError, run_point
+from alexnet_client.load.sender import OK, Reply, Sender, outcome_of
 
 
 def body(batch_size: int = 1, version: str = "1", infer_ms: float = 3.0) -> bytes:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from clients.load.baseline import Baseline, is_worse
-from clients.load.point import Load, Point, Request, summarise
-from clients.load.report import HEADER, format_notes, format_row, to_document
-from clients.load.sender import OK, Reply, Sender
-from protos.classifier_pb2 import ClassifyResponse, ModelVersion, Timing
+from alexnet_client.classifier_pb2 import ClassifyResponse, ModelVersion, Timing
+from alexnet_client.load.baseline import Baseline, is_worse
+from alexnet_client.load.point import Load, Point, Request, summarise
+from alexnet_client.load.report import HEADER, format_notes, format_row, to_document
+from alexnet_client.load.sender import OK, Reply, Sender
 
 
 async def nothing(photo: int, timeout_s: float) -> Reply:

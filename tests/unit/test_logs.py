@@ -109,7 +109,7 @@ def test_what_is_less_severe_than_the_level_is_not_logged(
 def test_asyncios_complaint_of_too_many_connections_is_one_line_and_no_other_is(
     error: OSError, level: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert http.KEEPALIVE_S  # importing that module makes it quiet
+    assert http.MIDDLEWARES  # importing that module makes it quiet
     logs.configure("info", json_lines=True)
     logging.getLogger("asyncio").error("what asyncio says", exc_info=error)
     (entry,) = json_lines(capsys)
@@ -127,3 +127,23 @@ def test_warnings_of_libraries_are_log_lines(capsys: pytest.CaptureFixture[str])
     (entry,) = json_lines(capsys)
     assert (entry["level"], entry["logger"]) == ("warning", "py.warnings")
     assert "this is deprecated" in entry["message"]
+
+
+def test_fields_are_words_of_a_text_line_and_keys_of_a_json_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fields = {
+        "status": "200",
+        "why": 'two\nwords "here"',
+        "photos": [{"format": "PNG", "bytes": 5}],
+    }
+    logs.configure("info", json_lines=False)
+    log.info("GET /", extra={"fields": fields})
+    line = capsys.readouterr().err
+    assert line.endswith(
+        'GET / status=200 why="two\\nwords \\"here\\"" photos=format:PNG,bytes:5\n'
+    )
+    logs.configure("info", json_lines=True)
+    log.info("GET /", extra={"fields": fields})
+    (entry,) = json_lines(capsys)
+    assert fields.items() <= entry.items()

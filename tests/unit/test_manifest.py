@@ -13,6 +13,7 @@ from alexnet.manifest import (
     Manifest,
     ModelName,
     Provenance,
+    Taught,
     Tensor,
 )
 from alexnet.spec import Preprocess
@@ -38,6 +39,7 @@ MANIFEST = Manifest(
     golden=File("golden.npz", "c" * 64),
     card=File("README.md", "e" * 64),
     provenance=Provenance("smoke", "ab12cd3", "d" * 64, 100, 1.5, "2025-06-01"),
+    taught=Taught("lite0", 330_000, 1),
 )
 OBJECTS: dict[str, list[str | int]] = {
     "manifest": [],
@@ -52,6 +54,7 @@ OBJECTS: dict[str, list[str | int]] = {
     "manifest.golden": ["golden"],
     "manifest.card": ["card"],
     "manifest.provenance": ["provenance"],
+    "manifest.taught": ["taught"],
 }
 
 
@@ -70,7 +73,7 @@ EVERY_KEY = [
     (where, key)
     for where, path in OBJECTS.items()
     for key in inside(as_json(), path)
-    if (where, key) != ("manifest", "format")
+    if (where, key) not in {("manifest", "format"), ("manifest", "taught")}
 ]
 
 
@@ -84,6 +87,18 @@ def test_json_round_trip() -> None:
     assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
 
 
+def test_a_geometry_that_is_not_the_usual_is_written() -> None:
+    rounded = replace(MANIFEST, preprocess=Preprocess(geometry="torchvision"))
+    assert json.loads(rounded.to_json())["preprocess"]["geometry"] == "torchvision"
+    assert Manifest.from_json(rounded.to_json()) == rounded
+
+
+def test_a_manifest_from_before_geometries_has_the_exact_centre() -> None:
+    data = as_json()
+    assert set(data["preprocess"]) == {"resize", "crop", "interpolation", "tile"}
+    assert Manifest.from_json(json.dumps(data)).preprocess.geometry == "centre"
+
+
 def test_the_entries_are_every_file_that_has_a_hash() -> None:
     names = {entry.file for entry in MANIFEST.entries}
     assert names == {"labels.tsv", "golden.npz", "README.md", "model.onnx", "model.int8.onnx"}
@@ -91,7 +106,9 @@ def test_the_entries_are_every_file_that_has_a_hash() -> None:
 
 
 def test_json_has_the_fields_and_ends_with_a_newline() -> None:
-    assert as_json() == json.loads(json.dumps(asdict(MANIFEST)))
+    expected = asdict(MANIFEST)
+    del expected["preprocess"]["geometry"], expected["calibration"]
+    assert as_json() == json.loads(json.dumps(expected))
     assert MANIFEST.to_json().endswith("}\n")
 
 
@@ -104,6 +121,19 @@ def test_every_object_of_the_manifest_is_tested_here() -> None:
         return 1 + sum(count(v) for key, v in value.items() if key != "requires")
 
     assert count(as_json()) == len(OBJECTS)
+
+
+def test_a_bundle_written_before_there_were_teachers_still_loads() -> None:
+    data = as_json()
+    del data["taught"]
+    assert Manifest.from_json(json.dumps(data)) == replace(MANIFEST, taught=None)
+    data["taught"] = None
+    assert Manifest.from_json(json.dumps(data)) == replace(MANIFEST, taught=None)
+
+
+def test_a_bundle_without_a_teacher_can_be_read_by_servers_from_before() -> None:
+    """To them a new key is unknown, and unknown keys are errors."""
+    assert "taught" not in json.loads(replace(MANIFEST, taught=None).to_json())
 
 
 @pytest.mark.parametrize(("where", "key"), EVERY_KEY)
@@ -138,6 +168,8 @@ def test_the_error_names_a_value_in_place_of_an_object(where: str, value: Any) -
         ("manifest.model", "known_classes", None),
         ("manifest.model", "name", 7),
         ("manifest.preprocess", "interpolation", "nearest"),
+        ("manifest.preprocess", "geometry", "caffe"),
+        ("manifest.preprocess", "geometry", None),
         ("manifest.preprocess", "crop", [224]),
         ("manifest.input", "shape", "batch"),
         ("manifest.input", "dtype", None),
@@ -184,7 +216,8 @@ def test_a_view_that_does_not_fit_is_refused_with_its_reason() -> None:
     data = as_json()
     data["preprocess"]["crop"] = 300
     assert refusal(data) == (
-        "manifest.json: manifest.preprocess: crop 300 must lie between 1 and resize 256"
+        "manifest.json: manifest.preprocess: crop 300 must lie between 1 and resize 256, "
+        "which is at most 8,192 px"
     )
 
 

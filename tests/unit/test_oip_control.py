@@ -28,7 +28,6 @@ def control(allowed: str, repository: Any) -> RepositoryControl:
         *(("off", peer, False) for peer in HERE + THERE),
         *(("local", peer, True) for peer in HERE),
         *(("local", peer, False) for peer in THERE),
-        *(("open", peer, True) for peer in HERE + THERE),
     ],
 )
 async def test_the_operator_says_from_where_the_models_may_be_changed(
@@ -39,26 +38,26 @@ async def test_the_operator_says_from_where_the_models_may_be_changed(
     if allowed:
         await asked.load(peer, "m", {})
         await asked.unload(peer, "m_pixels")
-        assert asked.index(peer, only_ready=False)
+        assert await asked.index(peer, only_ready=False)
     else:
         with pytest.raises(Disabled):
             await asked.load(peer, "m", {})
         with pytest.raises(Disabled):
             await asked.unload(peer, "m_pixels")
         with pytest.raises(Disabled):
-            asked.index(peer, only_ready=False)
+            await asked.index(peer, only_ready=False)
     assert repository.calls == (["load", "unload"] if allowed else [])
 
 
-def test_the_index_has_both_models_of_each_version() -> None:
-    rows = control("open", FakeRepository()).index("", only_ready=False)
+async def test_the_index_has_both_models_of_each_version() -> None:
+    rows = await control("local", FakeRepository()).index("::1", only_ready=False)
     assert [(r["name"], r["version"], r["state"]) for r in rows] == [
         ("m", "1", "READY"),
         ("m", "2", "UNAVAILABLE"),
         ("m_pixels", "1", "READY"),
         ("m_pixels", "2", "UNAVAILABLE"),
     ]
-    ready = control("open", FakeRepository()).index("", only_ready=True)
+    ready = await control("local", FakeRepository()).index("::1", only_ready=True)
     assert {row["version"] for row in ready} == {"1"}
 
 
@@ -66,11 +65,11 @@ async def test_a_model_that_cannot_be_loaded_says_why() -> None:
     repository = FakeRepository()
     repository.broken = "it is damaged"
     with pytest.raises(BadRequest, match="failed to load 'm': it is damaged"):
-        await control("open", repository).load("", "m", {})
+        await control("local", repository).load("::1", "m", {})
     with pytest.raises(BadRequest, match="parameters are not taken"):
-        await control("open", repository).load("", "m", {"config": "{}"})
+        await control("local", repository).load("::1", "m", {"config": "{}"})
     with pytest.raises(NotFound):
-        await control("open", repository).unload("", "n")
+        await control("local", repository).unload("::1", "n")
 
 
 @pytest.mark.parametrize(

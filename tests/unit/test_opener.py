@@ -14,7 +14,8 @@ from server.app import _load
 from server.engines.choice import Wanted
 from server.models.opener import Opener
 from server.models.policy import VersionPolicy
-from server.models.repository import Repository, Source
+from server.models.repository import Repository
+from server.models.sources import Source
 from server.scheduler.batcher import BatchPolicy
 from server.scheduler.decoder import Decoder
 from server.telemetry.metrics import Metrics
@@ -36,7 +37,7 @@ async def test_opening_yields_to_what_is_served_and_a_start_yields_to_nothing(
     opener = Opener(Wanted(), BatchPolicy(4), decoder, Metrics(CollectorRegistry()))
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     with pytest.raises(BundleError, match="no bundle"):
-        await opener.open(Source("1", Path("nowhere"), (0, 0)), serving)
+        await opener.open(Source("1", Path("nowhere"), ""), serving)
     (nice,) = seen
     assert nice == 19 if serving else nice <= own
 

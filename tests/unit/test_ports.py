@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from server.workers.ports import reserved
+from server import ports
+from server.ports import reserved
 
 HERE = "127.0.0.1"
 
@@ -52,8 +53,28 @@ def test_a_port_of_zero_becomes_a_free_one_that_several_can_share() -> None:
 def test_a_given_port_is_reserved_as_it_is() -> None:
     with reserved(HERE, 0) as (free,):
         pass
-    with reserved(HERE, free) as ports, listening(free, shared=True):
-        assert ports == [free]
+    with reserved(HERE, free) as held, listening(free, shared=True):
+        assert held == [free]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_either_name_of_every_interface_holds_the_port_on_both_families(host: str) -> None:
+    with reserved(host, 0) as (port,):
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.socket(family) as other, pytest.raises(OSError, match="in use"):
+                other.bind((address, port))
+        with ports.listening(host, port, shared=True) as listener:
+            listener.listen()
+            for address in ("127.0.0.1", "::1"):
+                socket.create_connection((address, port), timeout=5).close()
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "256.1.1.1", "a" * 300, "192.0.2.1"])
+def test_a_host_that_cannot_be_listened_on_is_one_sentence(host: str) -> None:
+    with pytest.raises(OSError, match=f"^cannot listen on {re.escape(host)}"), reserved(host, 0):
+        pass
+    with pytest.raises(OSError, match=f"^cannot listen on {re.escape(host)}"):
+        ports.listening(host, 0, shared=False)
 
 
 def test_connections_are_refused_until_a_worker_listens() -> None:

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps
 
 from alexnet import preprocess as module
-from alexnet.formats import FORMATS
 from alexnet.header import read_header
 from alexnet.preprocess import ImageTooLarge, InvalidImage, Photo, UnsupportedFormat, preprocess
 from alexnet.spec import Preprocess
-from tests.photos import draw, encode, jpeg, png
+from tests.photos import DRAWN, draw, encode, jpeg, png
 
 SPEC = Preprocess()
 SMALL = Preprocess(73, 64)
@@ -32,11 +31,11 @@ def mean_difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return float(np.abs(a.astype(int) - b.astype(int)).mean())
 
 
-def png_of(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+def png_of(width: int, height: int) -> bytes:
     """A PNG that declares this size, with hardly any pixels behind it."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = b"\x89PNG\r\n\x1a\n"
-    for kind, data in ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(b"")), (b"IEND", b"")):
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")):
         body += struct.pack(">I", len(data)) + kind + data
         body += struct.pack(">I", zlib.crc32(kind + data))
     return body
@@ -174,7 +173,7 @@ def test_an_animation_is_its_first_frame(file_format: str) -> None:
     assert largest_difference(crop, crop_of(red)) <= 4  # WebP is lossy
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", DRAWN)
 def test_every_accepted_format_is_decoded_and_named(file_format: str) -> None:
     photo = preprocess(encode(draw(), file_format), SPEC)
     assert photo.format == file_format
@@ -209,16 +208,14 @@ def test_no_bytes_are_no_image() -> None:
     assert "empty (0 bytes)" in str(error)
 
 
-@pytest.mark.parametrize(
-    "data", [b"hello, world", b"\x00" * 100, b"%PDF-1.7\n", encode(draw(9, 9), "TIFF"), b"\xff\xd8"]
-)
+@pytest.mark.parametrize("data", [b"hello, world", b"\x00" * 100, b"%PDF-1.7\n", b"\xff\xd8"])
 def test_bytes_in_no_accepted_format_are_unsupported(data: bytes) -> None:
     error = refuse(data)
     assert type(error) is UnsupportedFormat
-    assert "known format (JPEG, PNG, WEBP, GIF, BMP)" in str(error)
+    assert "known format (JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF, HEIF)" in str(error)
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", DRAWN)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_truncated_photo_is_refused(file_format: str, share: float) -> None:
     data = encode(draw(), file_format)
@@ -233,14 +230,8 @@ def test_a_damaged_png_is_refused() -> None:
     assert "the PNG cannot be decoded" in str(refuse(bytes(data)))
 
 
-def test_a_text_chunk_that_unpacks_without_end_is_refused() -> None:
-    text = b"Comment\0\0" + zlib.compress(b" " * (PngImagePlugin.MAX_TEXT_CHUNK + 1))
-    error = refuse(png_of(10, 10, (b"zTXt", text)))
-    assert "the image header cannot be read" in str(error)
-
-
 @pytest.mark.parametrize("warning", ["error", "ignore"])
-@pytest.mark.parametrize("side", [8_000, 10_000, 30_000])
+@pytest.mark.parametrize("side", [9_000, 10_000, 30_000])
 def test_a_bomb_is_refused_by_its_header(side: int, warning: Any) -> None:
     data = png_of(side, side)
     assert len(data) < 1000
@@ -248,7 +239,7 @@ def test_a_bomb_is_refused_by_its_header(side: int, warning: Any) -> None:
         warnings.simplefilter(warning)
         error = refuse(data)
     assert type(error) is ImageTooLarge
-    assert "50,000,000" in str(error)
+    assert "64,000,000" in str(error)
 
 
 def test_a_photo_over_the_callers_limit_is_refused_with_its_size() -> None:
@@ -257,7 +248,7 @@ def test_a_photo_over_the_callers_limit_is_refused_with_its_size() -> None:
     assert isinstance(preprocess(png(100, 100), SPEC, max_pixels=10_000), Photo)
 
 
-@pytest.mark.parametrize("file_format", [*FORMATS, "MPO"])
+@pytest.mark.parametrize("file_format", [*DRAWN, "MPO"])
 def test_a_header_that_is_given_is_not_read_again(
     file_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from protos import classifier_pb2 as pb
 
 KINDS = {
+    FieldDescriptor.TYPE_BOOL: "bool",
     FieldDescriptor.TYPE_BYTES: "bytes",
     FieldDescriptor.TYPE_INT32: "int32",
     FieldDescriptor.TYPE_FLOAT: "float",
@@ -15,7 +16,8 @@ KINDS = {
 MESSAGES = {
     "ClassifyRequest": [
         "1 bytes image", "2 uint32 top_k", "3 string request_id", "4 uint32 priority",
-        "5 string version", "6 uint32 timeout_ms",
+        "5 string version", "6 uint32 timeout_ms", "7 float min_probability",
+        "8 repeated string labels", "9 bool kinds", "10 uint32 views", "11 string explain",
     ],
     "ClassifyResponse": [
         "1 repeated Prediction predictions",
@@ -23,6 +25,14 @@ MESSAGES = {
         "3 Image image",
         "4 Timing timing",
         "5 string request_id",
+        "6 repeated Kind kinds",
+        "7 Explanation explanation",
+        "8 bool cached",
+    ],
+    "Kind": ["1 string synset", "2 string label", "3 float probability"],
+    "Explanation": [
+        "1 string method", "2 uint32 index", "3 string synset", "4 string label", "5 uint32 rows",
+        "6 repeated float grid", "7 float largest_drop",
     ],
     "ClassifyStreamResponse": [
         "1 string request_id", "2 ClassifyResponse response", "3 Failure failure",
@@ -32,7 +42,7 @@ MESSAGES = {
     "ModelVersion": ["1 string name", "2 string version", "3 string build"],
     "Image": [
         "1 string format", "2 uint32 width", "3 uint32 height", "4 string mode",
-        "5 uint32 orientation",
+        "5 uint32 orientation", "6 string icc", "7 uint32 frames", "8 repeated string warnings",
     ],
     "Timing": [
         "1 float decode_ms", "2 float queue_ms", "3 float infer_ms", "4 float total_ms",

@@ -1,15 +1,18 @@
 """Versions come and go, and no request notices."""
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from alexnet.bundle import Bundle
 from alexnet.manifest import BundleError
 from server.errors import NotFound, NotReady
-from server.models.repository import Entry, Repository, sources
+from server.models.repository import Entry, Repository
+from server.models.sources import sources
 from tests.fakes import tiny_bundle
 from tests.repositories import repository
 
@@ -86,7 +89,7 @@ async def test_a_bad_version_changes_nothing_and_the_index_says_why(tmp_path: Pa
         with pytest.raises(BundleError, match="golden"):
             await repo.load()
         assert served(repo) == {"1": "a"}
-        states = {entry.version: (entry.state, entry.reason) for entry in repo.index()}
+        states = {entry.version: (entry.state, entry.reason) for entry in await repo.index()}
         assert states["1"] == ("READY", "")
         assert states["2"][0] == "UNAVAILABLE"
         assert states["3"] == ("UNAVAILABLE", "the golden batch does not come out as trained")
@@ -98,7 +101,7 @@ async def test_a_served_version_that_is_replaced_by_a_bad_one_stays(tmp_path: Pa
         with pytest.raises(BundleError):
             await repo.load()
         assert served(repo) == {"1": "a"}
-        (entry,) = repo.index()
+        (entry,) = await repo.index()
         assert entry.state == "READY"
         assert "golden" in entry.reason
 
@@ -161,12 +164,60 @@ async def test_polling_finds_what_is_new_and_survives_what_is_bad(
         assert caplog.text.count("golden") == 1, "it is not said again at every look"
 
 
+async def test_polling_serves_what_is_good_beside_what_is_bad(tmp_path: Path) -> None:
+    """Whichever of them is the lower, and also where the bad one replaces what is served."""
+    async with repository(tmp_path, "all", v3="a") as (repo, versions):
+        versions.add("2", "bad")
+        versions.add("3", "bad")
+        versions.add("4", "d")
+        (tmp_path / "5").mkdir()
+        os.mkfifo(tmp_path / "5" / "manifest.json")
+        (tmp_path / "6").mkdir()
+        (tmp_path / "6" / "manifest.json").write_text("[" * 100_000)
+        polling = asyncio.create_task(repo.poll(0.01))
+        async with asyncio.timeout(5):
+            while served(repo) != {"3": "a", "4": "d"}:
+                await asyncio.sleep(0.01)
+        assert {entry.version for entry in await repo.index() if entry.reason} == {
+            "2",
+            "3",
+            "5",
+            "6",
+        }
+        versions.add("2", "b")
+        async with asyncio.timeout(5):
+            while served(repo) != {"2": "b", "3": "a", "4": "d"}:
+                await asyncio.sleep(0.01)
+        polling.cancel()
+
+
+async def test_polling_outlives_a_bug(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with repository(tmp_path, v1="a") as (repo, versions):
+
+        def broken(path: Path) -> NoReturn:
+            raise RecursionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr("server.models.repository.sources", broken)
+            polling = asyncio.create_task(repo.poll(0.01))
+            async with asyncio.timeout(5):
+                while "a bug kept new versions" not in caplog.text:
+                    await asyncio.sleep(0.01)
+        versions.add("2", "b")
+        async with asyncio.timeout(5):
+            while served(repo) != {"2": "b"}:
+                await asyncio.sleep(0.01)
+        polling.cancel()
+
+
 async def test_files_that_went_away_leave_the_index_with_what_is_served(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     folder.mkdir()
     async with repository(folder, v1="a") as (found, _):
         folder.rename(tmp_path / "away")
-        assert found.index() == [Entry("1", "READY")]
+        assert await found.index() == [Entry("1", "READY")]
 
 
 async def test_a_version_that_failed_and_went_away_leaves_the_index(tmp_path: Path) -> None:
@@ -174,10 +225,10 @@ async def test_a_version_that_failed_and_went_away_leaves_the_index(tmp_path: Pa
         versions.add("2", "bad")
         with pytest.raises(BundleError):
             await found.load()
-        assert [entry.version for entry in found.index()] == ["1", "2"]
+        assert [entry.version for entry in await found.index()] == ["1", "2"]
         (tmp_path / "2").rename(tmp_path / "bad")
         await found.load()
-        assert found.index() == [Entry("1", "READY")]
+        assert await found.index() == [Entry("1", "READY")]
 
 
 async def test_a_version_that_was_seen_half_copied_is_served_once_it_is_whole(

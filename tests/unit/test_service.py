@@ -8,7 +8,6 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,6 +26,7 @@ from server.scheduler import batcher, decoder
 from server.scheduler.job import Job, Request
 from tests.batching import answered, batching, job, submit
 from tests.fakes import Fake, FakeEngine, faking, flat
+from tests.waiting import until
 
 REQUESTS = 3000
 PHOTOS = {value: flat(value) for value in range(0, 250, 10)}
@@ -95,12 +95,6 @@ async def test_every_answer_belongs_to_its_photo_whatever_happens_to_the_others(
         assert fake.count("alexnet_photo_bytes") == 0
         assert fake.count("alexnet_queue_photos") == 0
         assert fake.count("nv_inference_pending_request_count") == 0
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not true():
-            await asyncio.sleep(0.002)
 
 
 async def test_an_engine_that_hangs_is_not_ready_until_it_comes_back(

@@ -7,7 +7,9 @@ from alexnet.spec import Preprocess
 
 
 def test_the_defaults_are_those_of_the_paper() -> None:
-    assert Preprocess() == Preprocess(resize=256, crop=224, interpolation="bilinear", tile=None)
+    assert Preprocess() == Preprocess(
+        resize=256, crop=224, interpolation="bilinear", tile=None, geometry="centre"
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,22 @@ def test_an_unknown_interpolation_is_refused_by_name() -> None:
         Preprocess(interpolation=nearest)
 
 
+def test_an_unknown_geometry_is_refused_by_name() -> None:
+    caffe: Any = "caffe"
+    with pytest.raises(ValueError, match="'caffe'"):
+        Preprocess(geometry=caffe)
+
+
+def test_the_settings_name_a_geometry_only_if_it_is_not_the_usual() -> None:
+    """They are part of the key under which photos were packed before there were geometries."""
+    usual = {"resize": 256, "crop": 224, "interpolation": "bilinear", "tile": None}
+    assert Preprocess().settings() == usual
+    assert Preprocess(geometry="warp").settings() == {**usual, "geometry": "warp"}
+    assert str(Preprocess(64, 64).settings()) == (
+        "{'resize': 64, 'crop': 64, 'interpolation': 'bilinear', 'tile': None}"
+    )
+
+
 def test_a_view_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         Preprocess().crop = 1  # type: ignore[misc]
@@ -42,5 +60,6 @@ def test_a_view_cannot_be_changed() -> None:
 
 def test_another_resolution_keeps_the_tile_which_is_at_least_a_pixel() -> None:
     assert Preprocess(tile=72).at(112) == Preprocess(128, 112, tile=72)
+    assert Preprocess(geometry="torchvision").at(112).geometry == "torchvision"
     with pytest.raises(ValueError, match="tile 0"):
         Preprocess(tile=0)

@@ -13,7 +13,7 @@ from server.app import registry
 from server.errors import Overloaded
 from server.telemetry.counts import Timing
 from server.telemetry.metrics import Metrics, expose
-from server.workers.totals import GPU, HIGHEST, Totals
+from server.workers.totals import HIGHEST, MACHINE, Totals
 from tests import scrapes
 
 PENDING = "nv_inference_pending_request_count"
@@ -137,7 +137,7 @@ def test_the_metrics_with_a_rule_of_their_own_are_ones_that_a_server_has() -> No
     exposed = {metric.name for metric in scrapes.families(text(Metrics(registry())))}
     on_gpus = {name for name, _, _ in READINGS}
     assert exposed | on_gpus >= HIGHEST
-    assert all(name in HIGHEST or name.startswith(GPU) for name in on_gpus)
+    assert all(name in HIGHEST or name.startswith(MACHINE) for name in on_gpus)
 
 
 def test_what_only_one_worker_has_is_told_too() -> None:

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from alexnet.manifest import BundleError
 from server import app
-from server.api.http import Listener, application
+from server.api.http import application
+from server.api.listener import Listener
 from server.api.oip import metadata
 from server.api.oip.models import OipModels
 from server.config import Config
@@ -87,8 +88,10 @@ class Crew:
         """With routes that take the place of a worker's, where there are any."""
         repository: Any = FakeRepository()
         self.repositories[number] = repository
-        routes = routes or tuple(peers.routes(Control(repository, counts or {})))
-        listener = Listener(application(routes), socket=self.folder / f"{number}.sock")
+        seat = Seat(self.folder, number)
+        control = Control(repository, counts or {})
+        routes = routes or tuple(peers.routes(control, seat, repository.reload))
+        listener = Listener(application(routes), private=self.folder / f"{number}.sock")
         await listener.start("")
         self._stack.push_async_callback(listener.stop)
 
@@ -208,8 +211,8 @@ async def test_a_worker_that_says_nothing_hangs_and_one_that_is_not_there_does_n
         await gate.wait()
         return web.Response()
 
-    await crew.listen(0, web.get("/livez", silent))
-    await crew.listen(1, web.get("/livez", saying("stopping", status=503)))
+    await crew.listen(0, web.get("/counts", silent))
+    await crew.listen(1, web.get("/counts", saying("stopping", status=503)))
     crew.leave_a_socket(2)
     assert [await hangs(Seat(crew.folder, number), 0.2) for number in range(4)] == [
         True, False, False, False,
@@ -238,6 +241,21 @@ async def test_counts_are_those_of_all_workers_that_answer(crew: Crew) -> None:
     crew.leave_a_socket(2)
     together = await crew.peers.counts()
     assert together == {("m", "1"): one + other, ("m", "2"): counted(8, 800)}
+
+
+async def test_counts_of_a_worker_that_died_or_hangs_are_as_it_last_told(crew: Crew) -> None:
+    first, second = counted(2, 1000), counted(3, 900)
+    died = Seat(crew.folder, 0)
+    repository: Any = FakeRepository()
+    routes = peers.routes(Control(repository, {("m", "1"): first}), died, repository.reload)
+    listener = Listener(application(routes), private=died.socket)
+    await listener.start("")
+    await crew.listen(1, counts={("m", "1"): second})
+    before = await crew.peers.counts()
+    await listener.stop()
+    assert await crew.peers.counts() == before == {("m", "1"): first + second}
+    await crew.listen(0, counts={("m", "1"): counted(1, 800)})  # another in its place
+    assert (await crew.peers.counts())[("m", "1")].photos == 6
 
 
 async def test_statistics_of_two_workers_add_up(crew: Crew) -> None:

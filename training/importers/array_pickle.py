@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+KEYS = (str, int, float, bytes, type(None))
+
 
 def unpickle(data: bytes) -> Any:
     """Strings are latin-1, arrays are PickledArray. A damaged pickle raises almost anything."""
@@ -82,7 +84,7 @@ class _Dict(dict[Any, Any]):
         pass
 
 
-class _Discarded:
+class Discarded:
     """Stands in for values that are not needed: command-line options, scalars."""
 
     __slots__ = ()
@@ -99,30 +101,54 @@ _STAND_INS: dict[str, type] = {
     "numpy.core.multiarray._reconstruct": PickledArray,
     "numpy._core.multiarray._reconstruct": PickledArray,
     "numpy.dtype": _Type,
-    "numpy.core.multiarray.scalar": _Discarded,
-    "numpy._core.multiarray.scalar": _Discarded,
+    "numpy.core.multiarray.scalar": Discarded,
+    "numpy._core.multiarray.scalar": Discarded,
     "_codecs.encode": _Text,
     "collections.OrderedDict": _Dict,
     "ordereddict.OrderedDict": _Dict,
-    "copy_reg._reconstructor": _Discarded,
-    "__builtin__.object": _Discarded,
+    "copy_reg._reconstructor": Discarded,
+    "__builtin__.object": Discarded,
 }
 
 
-class _Unpickler(pickle._Unpickler):
+class PlainKeys(pickle._Unpickler):
     """The unpickler written in Python: the C one allocates a memo table of any size that the pickle
     names.
 
     Opcodes newer than Python 2's protocol are removed: one of them allocates any amount of memory.
+    Keys are texts and numbers only: a tuple of tuples that are shared takes for ever to be hashed.
     """
 
-    dispatch: ClassVar[dict[int, Callable[[pickle.Unpickler], None]]] = {
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         code: run for code, run in pickle._Unpickler.dispatch.items() if code <= ord(pickle.LONG4)
     }
 
+    def load_setitem(self) -> None:
+        self._check_keys(self.stack[-2:-1])
+        super().load_setitem()  # type: ignore[misc]
+
+    def load_setitems(self) -> None:
+        self._check_keys(self.stack[::2])  # since the mark
+        super().load_setitems()  # type: ignore[misc]
+
+    def load_dict(self) -> None:
+        self._check_keys(self.stack[::2])
+        super().load_dict()  # type: ignore[misc]
+
+    def _check_keys(self, keys: list[Any]) -> None:
+        if odd := [key for key in keys if not isinstance(key, KEYS)]:
+            raise pickle.UnpicklingError(f"it has a {type(odd[0]).__name__} as a key")
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+
+
+class _Unpickler(PlainKeys):
     def find_class(self, module: str, name: str) -> type:
         if module == "options":
-            return _Discarded
+            return Discarded
         try:
             return _STAND_INS[f"{module}.{name}"]
         except KeyError:

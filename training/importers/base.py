@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from alexnet.labels import Labels
+from alexnet.spec import Geometry
 from training.checkpoint import CheckpointError
 from training.network import AlexNet, Deployable
 
@@ -29,10 +30,14 @@ class TrainedModel:
     sha256: str
     crop: int = 224
     """Side of the input in px."""
+    geometry: Geometry = "centre"
+    image: Tensor | None = None
+    """(crop, crop, 3): a mean image, subtracted in place of the mean of each channel."""
 
     @property
     def deployable(self) -> Deployable:
-        return Deployable(self.network, self.mean, self.std).eval()
+        mean = self.mean if self.image is None else self.image
+        return Deployable(self.network, mean, self.std).eval()
 
 
 def imagenet_model(
@@ -43,11 +48,37 @@ def imagenet_model(
     *,
     source: str,
     crop: int = 224,
+    geometry: Geometry = "centre",
+    image: Tensor | None = None,
 ) -> TrainedModel:
-    """The model of `source`, another program, trained on ImageNet's 1000 classes."""
+    """The model of `source`, another program, trained on ImageNet's 1000 classes.
+
+    A mean `image`, as `central` returns it, takes the place of `mean`.
+    """
     labels = Labels.imagenet()
     facts = {"lineage": [source], "commit": "unknown"}
-    return TrainedModel(network.eval(), mean, std, labels, len(labels), facts, sha256, crop)
+    if image is not None:
+        mean = channel_means(image)
+    return TrainedModel(
+        network.eval(), mean, std, labels, len(labels), facts, sha256, crop, geometry, image
+    )
+
+
+def channel_means(image: Tensor) -> tuple[float, float, float]:
+    """Of a mean image, (side, side, 3) RGB."""
+    red, green, blue = image.mean((0, 1)).tolist()
+    return red, green, blue
+
+
+def central(image: Tensor, crop: int, what: str) -> Tensor:
+    """A mean image, (3, side, side) RGB -> what of it the central crop covers, (crop, crop, 3).
+
+    Caffe and cuda-convnet round the corner down. Raises CheckpointError.
+    """
+    if image.min() < 0 or image.max() > 255:
+        raise CheckpointError(f"{what} has values outside of 0 to 255")
+    first = (image.shape[1] - crop) // 2
+    return image[:, first : first + crop, first : first + crop].permute(1, 2, 0).contiguous()
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """Caffe's AlexNet, `bvlc_alexnet.caffemodel`: protobuf, with BGR pixels minus their mean as input.
 
-The fields are in protos/caffe.proto. CaffeNet has the same format and shapes but pools before it
-normalises: it is recognised by the order of its layers, and refused.
+The mean is an image in a file of its own, imagenet_mean.binaryproto; without it each channel has
+one mean. The fields are in protos/caffe.proto. CaffeNet has the same format and shapes but pools
+before it normalises: it is recognised by the order of its layers, and refused.
 """
 
 import math
@@ -15,17 +16,19 @@ from torch import Tensor
 from alexnet.bundle import sha256
 from protos import caffe_pb2 as pb
 from training.checkpoint import CheckpointError
-from training.importers.base import TrainedModel, imagenet_model, to_float32
+from training.importers.base import TrainedModel, central, imagenet_model, to_float32
 from training.network import ARCHITECTURES, AlexNet
 
 ARCH = "alexnet-caffe"
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 MEAN = (122.6789, 116.66877, 104.00699)  # RGB: Caffe's mean image, averaged
+SIDE = 256  # px: of the mean image
 STD = (1.0, 1.0, 1.0)
 
 
 @torch.no_grad()
-def load(path: Path) -> TrainedModel:
+def load(path: Path, mean: Path | None = None) -> TrainedModel:
+    """`mean` as in load_model."""
     data = path.read_bytes()
     net = pb.NetParameter()
     try:
@@ -42,7 +45,21 @@ def load(path: Path) -> TrainedModel:
     first = network.layers[0].weight
     first.copy_(first.flip(1))  # BGR -> RGB
     crop = ARCHITECTURES[ARCH].crop
-    return imagenet_model(network, MEAN, STD, sha256(data), source="caffe", crop=crop)
+    image = None if mean is None else central(_mean_image(mean), crop, str(mean))
+    return imagenet_model(
+        network, MEAN, STD, sha256(data),
+        source="caffe", crop=crop, geometry="warp", image=image,
+    )  # fmt: skip
+
+
+def _mean_image(path: Path) -> Tensor:
+    """(3, SIDE, SIDE), RGB."""
+    blob = pb.BlobProto()
+    try:
+        blob.ParseFromString(path.read_bytes())
+    except DecodeError:
+        raise CheckpointError(f"{path} is no binaryproto, or only a part of one") from None
+    return _tensor(blob, (3, SIDE, SIDE), str(path)).flip(0)
 
 
 def _blobs(net: pb.NetParameter, path: Path) -> dict[str, tuple[pb.BlobProto, pb.BlobProto]]:

@@ -1,4 +1,5 @@
-"""The file format of cuda-convnet checkpoints: a pickle or a zip of one, `<epoch>.<batch>`."""
+"""The files of cuda-convnet, pickles or zips of one: checkpoints, `<epoch>.<batch>`, and the
+`batches.meta` of the photos."""
 
 import io
 import re
@@ -24,7 +25,8 @@ def recognises(path: Path) -> bool:
 
 def newest(folder: Path) -> Path:
     """The file `<epoch>.<batch>` with the highest numbers."""
-    files = [file for file in folder.iterdir() if re.fullmatch(r"[0-9]+\.[0-9]+", file.name)]
+    names = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
+    files = [file for file in folder.iterdir() if names.fullmatch(file.name) and file.is_file()]
     if not files:
         raise CheckpointError(f"{folder} holds no checkpoint of cuda-convnet, such as 90.1251")
     return max(files, key=lambda file: [int(number) for number in file.name.split(".")])
@@ -49,7 +51,18 @@ def read(data: bytes, file: Path) -> dict[str, Layer]:
         raise CheckpointError(f"{file} is no checkpoint of cuda-convnet: no layers") from None
 
 
-def _contents(data: bytes, file: Path) -> Any:
+def read_mean(path: Path) -> Any:
+    """The mean image of a `batches.meta`, as it was pickled: (3 * side * side, 1), RGB."""
+    contents = _contents(path.read_bytes(), path, "batches.meta")
+    try:
+        return contents["data_mean"]
+    except (TypeError, KeyError, IndexError, AttributeError):
+        raise CheckpointError(
+            f"{path} is no batches.meta of cuda-convnet: it has no data_mean"
+        ) from None
+
+
+def _contents(data: bytes, file: Path, kind: str = "checkpoint") -> Any:
     try:
         if not data.startswith(b"PK"):
             return unpickle(data)
@@ -61,4 +74,4 @@ def _contents(data: bytes, file: Path) -> Any:
                 raise ValueError(f"it is larger than {MAX_BYTES >> 30} GiB")
             return unpickle(archive.read("data"))
     except Exception as error:  # a damaged pickle or zip raises almost anything
-        raise CheckpointError(f"{file} is no checkpoint of cuda-convnet: {reason(error)}") from None
+        raise CheckpointError(f"{file} is no {kind} of cuda-convnet: {reason(error)}") from None

@@ -9,6 +9,9 @@ Matrices have the order of the layer's list of inputs, in which b may come befor
 code halves the outputs of fc6 and fc7, since dropout scaled nothing in training; here the weights
 behind them are halved instead.
 
+The mean is an image in the `batches.meta` of the photos, which is no part of a checkpoint; without
+it each channel has one mean.
+
 Net 145 is recognised by its layers with weights. Nets of the time that differ only in other layers,
 such as 148, which has no norms, cannot be distinguished from it.
 """
@@ -24,10 +27,10 @@ from alexnet.labels import Labels
 from training.checkpoint import CheckpointError
 from training.importers import convnet_file
 from training.importers.array_pickle import PickledArray
-from training.importers.base import TrainedModel, imagenet_model, to_float32
+from training.importers.base import TrainedModel, central, imagenet_model, to_float32
 from training.importers.class_order import class_order
 from training.importers.convnet_file import Layer
-from training.network import AlexNet
+from training.network import ARCHITECTURES, AlexNet
 
 # For each of our layers its columns, and the number of inputs of each column.
 COLUMNS = (
@@ -42,11 +45,12 @@ COLUMNS = (
 )
 MEAN = (127.226, 118.587, 103.448)  # RGB: the mean image, averaged
 STD = (1.0, 1.0, 1.0)
+SIDE = 256  # px: of the mean image
 
 
 @torch.no_grad()
-def load(path: Path, classes: Path | None) -> TrainedModel:
-    """`path` is the file or its folder; `classes` as in load_model."""
+def load(path: Path, classes: Path | None, mean: Path | None = None) -> TrainedModel:
+    """`path` is the file or its folder; `classes` and `mean` as in load_model."""
     file = convnet_file.newest(path) if path.is_dir() else path
     if classes is None:
         raise CheckpointError(
@@ -69,7 +73,18 @@ def load(path: Path, classes: Path | None) -> TrainedModel:
     head = network.fully_connected[-1]
     for parameter in (head.weight, head.bias):
         parameter.copy_(parameter[order])
-    return imagenet_model(network, MEAN, STD, sha256(data), source="cuda-convnet")
+    crop = ARCHITECTURES[network.arch].crop
+    image = None if mean is None else central(_mean_image(mean), crop, str(mean))
+    return imagenet_model(
+        network, MEAN, STD, sha256(data), source="cuda-convnet", crop=crop, image=image
+    )
+
+
+def _mean_image(path: Path) -> Tensor:
+    """(3, SIDE, SIDE), RGB."""
+    what = f"{path}: data_mean"
+    values = _numbers(convnet_file.read_mean(path), what).flatten()
+    return to_float32(values, (3 * SIDE**2,), what).reshape(3, SIDE, SIDE)
 
 
 def _column(

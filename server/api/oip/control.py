@@ -7,13 +7,14 @@ from typing import Any
 from alexnet.manifest import BundleError
 from server.api.oip.models import OipModels
 from server.api.oip.tensors import Parameters
-from server.errors import BadRequest, Disabled
+from server.errors import BadRequest, Disabled, Forbidden, Unauthenticated
+from server.keys import caller
 from server.models.control import Control
 
 
 class RepositoryControl:
-    """Peers are addresses without a port. Methods that take one raise Disabled where `allowed`
-    (off, local or open) does not let it in."""
+    """Peers are addresses without a port. Methods that take one raise Disabled or Forbidden where
+    `allowed` (off, local or key) does not let it in."""
 
     def __init__(self, models: OipModels, control: Control, allowed: str):
         self.models, self.control, self._allowed = models, control, allowed
@@ -22,12 +23,12 @@ class RepositoryControl:
     def extensions(self) -> list[str]:
         return [] if self._allowed == "off" else ["model_repository"]
 
-    def index(self, peer: str, only_ready: bool) -> list[dict[str, Any]]:
+    async def index(self, peer: str, only_ready: bool) -> list[dict[str, Any]]:
         self.check(peer)
         return [
             {"name": name, **asdict(entry)}
             for name in self.models.names
-            for entry in self.control.repository.index()
+            for entry in await self.control.repository.index()
             if entry.state == "READY" or not only_ready
         ]
 
@@ -48,11 +49,16 @@ class RepositoryControl:
         await self.control.unload()
 
     def check(self, peer: str) -> None:
-        if self._allowed == "open" or (self._allowed == "local" and _is_loopback(peer)):
+        if self._allowed == "off":
+            raise Disabled("repository control is off; start the server with --repository-control")
+        key = caller.get()
+        if (key and key.manage) or (self._allowed == "local" and _is_loopback(peer)):
             return
+        if key:
+            raise Forbidden("this key may not manage the repository")
         if self._allowed == "local":
-            raise Disabled("repository control is open to this machine only")
-        raise Disabled("repository control is off; start the server with --repository-control")
+            raise Disabled("repository control is open to this machine only, or to a key that may")
+        raise Unauthenticated("repository control asks for an API key that may manage")
 
 
 def _is_loopback(peer: str) -> bool:

@@ -23,6 +23,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 # Of inputs, outputs, dimensions or parameters: each becomes an object, while nothing else runs.
 MAX_PARTS = 100
 # A request of a stream has one answer, and a caller may wait until one says that it is the last.
+CACHED = {"cached": pb.InferParameter(bool_param=True)}
 FINAL = {"triton_final_response": pb.InferParameter(bool_param=True)}
 
 
@@ -94,7 +95,7 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
 
     @responding
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Any) -> Message:
-        index = self._control.index(_peer(context), request.ready)
+        index = await self._control.index(_peer(context), request.ready)
         return ParseDict({"models": index}, pb.RepositoryIndexResponse())
 
     @responding
@@ -116,13 +117,15 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
     ) -> pb.ModelInferResponse:
         self._models.check(request.model_name)
         _check_parts(request)
+        size = request.ByteSize()
         with self._service.admit(
             face,
             timeout_s,
             version=request.model_version,
             model=request.model_name,
-            upload_bytes=request.ByteSize(),
+            upload_bytes=size,
         ) as admitted:
+            admitted.hold_upload(size)
             self._models.schedule(_parameters(request.parameters), admitted)
             outputs = [Requested(o.name, _parameters(o.parameters)) for o in request.outputs]
             output = await self._models.infer(_inputs(request), outputs, admitted)
@@ -136,6 +139,7 @@ class OpenInference(pb_grpc.GRPCInferenceServiceServicer):
                     )
                 ],
                 raw_output_contents=[output.raw()],
+                parameters=CACHED if output.cached else {},
             )
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from aiohttp import web
 
-from server.api import requests
+from server.api import bodies, requests
+from server.api.bodies import SHORT_BYTES
 from server.api.oip import json, metadata
 from server.api.oip.control import RepositoryControl
 from server.api.oip.models import signature_of
@@ -12,6 +13,9 @@ from server.errors import BadRequest
 from server.service import Service
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+# JSON of so many bytes, of some four photos. Most clients accept gzip without having asked for it,
+# and a small answer takes longer to compress than to send.
+COMPRESSED_BYTES = 1 << 16
 
 
 class OipHttp:
@@ -88,16 +92,21 @@ class OipHttp:
             request, service, "oip-rest", version, name, deadline_in_body=True
         ) as admitted:
             header_length = _header_length(request)
-            body = await admitted.receive(requests.read(request, service))
+            body = await admitted.receive(bodies.read(request, admitted))
             if header_length == 0:  # no JSON at all
                 asked = json.raw(signature_of(admitted.version, name).described(body))
-            else:
+            elif (header_length or len(body)) <= SHORT_BYTES:
                 asked = json.read(body, header_length)
+            else:
+                asked = await bodies.aside(admitted, json.read, body, header_length)
             self._models.schedule(asked.parameters, admitted)
             output = await self._models.infer(asked.inputs, asked.outputs, admitted)
             answer, json_length = json.write(name, admitted.version.number, asked, output)
         if json_length is None:
-            return web.Response(body=answer, content_type="application/json")
+            reply = web.Response(body=answer, content_type="application/json")
+            if len(answer) >= COMPRESSED_BYTES:
+                reply.enable_compression()  # as the caller accepts, and not on this thread
+            return reply
         lengths = {HEADER_LENGTH: str(json_length)}
         return web.Response(body=answer, content_type="application/octet-stream", headers=lengths)
 
@@ -105,12 +114,12 @@ class OipHttp:
         """Every version on disk, and whether it is served."""
         self._control.check(_peer(request))
         only_ready = (await self._options(request)).get("ready") is True
-        return web.json_response(self._control.index(_peer(request), only_ready))
+        return web.json_response(await self._control.index(_peer(request), only_ready))
 
     async def load(self, request: web.Request) -> web.Response:
         """Serves what the disk has now."""
         self._control.check(_peer(request))
-        parameters = (await self._options(request)).get("parameters", {})
+        parameters = (await self._options(request)).get("parameters") or {}
         await self._control.load(_peer(request), request.match_info["model"], parameters)
         return web.json_response({})
 
@@ -120,7 +129,7 @@ class OipHttp:
         return web.json_response({})
 
     async def _options(self, request: web.Request) -> dict[str, Any]:
-        body = await requests.read_short(request)
+        body = await bodies.read_short(request)
         return json.parse(body) if body else {}
 
 

@@ -110,8 +110,8 @@ def _counts(counted: Counts) -> Json:
             "compute_input": _duration(counted.decode),
             "compute_infer": _duration(counted.infer),
             "compute_output": _duration(counted.output),
-            "cache_hit": _duration(Duration()),
-            "cache_miss": _duration(Duration()),
+            "cache_hit": _duration(counted.cache_hit),
+            "cache_miss": _duration(counted.cache_miss),
         },
         "batch_stats": [
             {

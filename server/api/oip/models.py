@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class OipModels:
 
     def pick(self, name: str, version: str) -> Pipeline:
         self.check(name)
-        return self.service.repository.pick(version)
+        return self.service.pick(version)
 
     def ready(self, name: str, version: str) -> bool:
         try:
@@ -64,7 +65,8 @@ class OipModels:
         photos = signature.images(inputs)
         answers = await self.service.classify_many(request, photos, all_or_none=True)
         rows = [answer.probabilities for answer in answers if isinstance(answer, Answer)]
-        return signature.output(np.stack(rows), classes)
+        output = signature.output(np.stack(rows), classes)
+        return replace(output, cached=all(timing.cached for timing in request.timings))
 
 
 def signature_of(version: Version, name: str) -> Signature:

@@ -52,6 +52,8 @@ class Output:
     datatype: str
     shape: tuple[int, ...]
     elements: NDArray[np.float32] | list[bytes]
+    cached: bool = False
+    """Every photo's answer was kept from another of the same bytes."""
 
     def raw(self) -> bytes:
         if isinstance(self.elements, np.ndarray):

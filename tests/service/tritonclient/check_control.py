@@ -22,7 +22,7 @@ def test_versions_are_listed_unloaded_and_loaded(name: str) -> None:
 
     with module.InferenceServerClient(url) as client:
         assert entries(client) == [("alexnet", "1", "READY"), ("alexnet_pixels", "1", "READY")]
-        client.unload_model("alexnet")
+        client.unload_model("alexnet", unload_dependents=True)
         assert {state for _, _, state in entries(client)} == {"UNAVAILABLE"}
         assert not client.is_model_ready("alexnet")
         assert not client.is_server_ready()

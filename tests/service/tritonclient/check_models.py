@@ -172,6 +172,10 @@ def test_a_timeout_and_a_priority_that_can_be_kept_are(
     check(client.infer("alexnet", [photos(module)], timeout=60_000_000, priority=priority))
 
 
+def test_parameters_of_the_callers_own_change_nothing(module: Any, client: Any) -> None:
+    check(client.infer("alexnet", [photos(module)], parameters={"of": "mine", "number": 7}))
+
+
 def test_metadata_of_an_unknown_model_is_not_found(client: Any) -> None:
     for question in ("get_model_metadata", "get_model_config", "get_inference_statistics"):
         with pytest.raises(InferenceServerException, match="Request for unknown model"):
