@@ -188,7 +188,7 @@ class Training:
         recipe, state, epoch, batches = self.recipe, self.state, self.epoch, self.batches
         self.forward.train()
         is_frozen = epoch < recipe.frozen * recipe.epochs
-        frozen = freeze(self.network, is_frozen, alone=self.part[1] == 1)
+        frozen = freeze(self.network, recipe, is_frozen, alone=self.part[1] == 1)
         waited, began, photos = 0.0, time.perf_counter(), 0
         ready = time.perf_counter()
         px = recipe.size_at(epoch)

@@ -1,6 +1,7 @@
 """The optimiser: SGD with momentum, with rates that are set for each step."""
 
 import torch
+from torch import nn
 
 from training.columns import Column
 from training.network import AlexNet
@@ -14,8 +15,9 @@ def optimizer(network: AlexNet | Column, recipe: Recipe) -> torch.optim.SGD:
     part has momentum). Only weight matrices decay: never biases or norms."""
     first = {id(p) for p in network.layers[0].parameters()}
     last = {id(p) for p in network.layers[-1].parameters()}
-    frozen = {id(p) for p in _frozen(network)} if recipe.frozen else set()
-    groups: dict[tuple[str, float, bool], list[torch.nn.Parameter]] = {}
+    kept = _kept(network, recipe) if recipe.frozen else []
+    frozen = {id(p) for module in kept for p in module.parameters()}
+    groups: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         name = "weights" if parameter.dim() > 1 else "biases"
         if id(parameter) in first:
@@ -44,24 +46,31 @@ def _place(item: tuple[tuple[str, float, bool], object]) -> tuple[int, float, bo
     return Rates._fields.index(name), factor, frozen
 
 
-def _frozen(network: AlexNet | Column) -> list[torch.nn.Parameter]:
-    """What stays as it is at first: all but the last layer; nothing of a column."""
+def _kept(network: AlexNet | Column, recipe: Recipe) -> list[nn.Module]:
+    """What stays as it is at first: the first `recipe.kept` layers with their norms; nothing of a
+    column."""
     if not isinstance(network, AlexNet):
         return []
-    last = {id(p) for p in network.layers[-1].parameters()}
-    return [p for p in network.parameters() if id(p) not in last]
+    leaves = (*network.features, *network.classifier)
+    modules = [m for m in leaves if next(m.parameters(), None) is not None]
+    following = modules.index(network.layers[recipe.kept])
+    return modules[:following]
 
 
-def freeze(network: AlexNet | Column, frozen: bool, *, alone: bool) -> list[torch.nn.Parameter]:
-    """The parameters of all layers but the last, if they are to stay as they are: drop their
-    gradients.
+def freeze(
+    network: AlexNet | Column, recipe: Recipe, frozen: bool, *, alone: bool
+) -> list[nn.Parameter]:
+    """The parameters of the layers that are to stay as they are: drop their gradients.
 
     A process that trains `alone` does not compute them, which saves half of the step and more;
     several processes wait for each other's.
     """
-    parameters = _frozen(network)
+    modules = _kept(network, recipe)
+    parameters = [p for module in modules for p in module.parameters()]
     for parameter in parameters:
         parameter.requires_grad_(not (frozen and alone))
+    for module in modules if frozen else []:
+        module.eval()  # a norm keeps its statistics, too
     return parameters if frozen else []
 
 

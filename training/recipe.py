@@ -75,7 +75,9 @@ class Recipe:
     body: float = 1.0
     """The rate of all layers but the last, as a factor: below 1 where they are trained already."""
     frozen: float = 0.0
-    """Fraction of the epochs, from the first on, in which only the last layer learns."""
+    """Fraction of the epochs, from the first on, in which the first `kept` layers do not learn."""
+    kept: int = 7
+    """Of the eight: 7 lets the last layer learn alone, 5 the fully connected ones."""
     momentum: float = 0.9
     nesterov: bool = True
     rate_in_velocity: bool = False

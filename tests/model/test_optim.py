@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from training.network import AlexNet
-from training.optim import optimizer, set_rates
+from training.optim import freeze, optimizer, set_rates
 from training.recipe import ORIGINAL, Recipe
 
 STEPS = 90  # one for each epoch of 2012, with all its drops
@@ -126,6 +126,25 @@ def test_trained_layers_learn_slower_than_the_last(monkeypatch: pytest.MonkeyPat
     for layer in network.layers:
         expected = 0.25 if layer is network.layers[-1] else 0.025
         assert rates[id(layer.weight)] == rates[id(layer.bias)] == pytest.approx(expected)
+
+
+def test_frozen_layers_keep_their_weights_and_the_statistics_of_their_norms(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.network.HIDDEN", 16)
+    recipe = Recipe("test", epochs=2, frozen=0.5, kept=5)
+    network = AlexNet(5, "alexnet-bn").train()
+    for frozen in (True, False):
+        before = {name: t.clone() for name, t in network.state_dict().items()}
+        freeze(network.train(), recipe, frozen, alone=True)
+        sgd = optimizer(network, recipe)
+        network(torch.randn(4, 3, 64, 64)).square().sum().backward()
+        sgd.step()
+        after = network.state_dict()
+        same = {name for name in before if torch.equal(before[name], after[name])}
+        convolutions = {name for name in before if name.startswith("features.")}
+        assert same == (convolutions if frozen else set())
+        sgd.zero_grad()
 
 
 def test_only_weight_matrices_decay(monkeypatch: pytest.MonkeyPatch) -> None:
