@@ -21,6 +21,7 @@ cannot be read counts as failed, not as wrong.
 
 examples:
   alexnet-evaluate models/starter.tar.xz --photos val.zip
+  alexnet-evaluate models/starter.tar.xz --photos val.zip --among val.zip
   alexnet-evaluate runs/*/model.safetensors --photos val/ --views 10
   alexnet-evaluate lite0.onnx models/mine --photos val.zip --output report
   alexnet-evaluate mine:int8 mine:fp32 http://localhost:8000 --photos val/ --json
@@ -56,6 +57,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--classes", type=Path, metavar="FILE_OR_ZIP_OR_DIR",
         help="score only photos of the classes in here",
+    )  # fmt: skip
+    parser.add_argument(
+        "--among", type=Path, metavar="FILE_OR_ZIP_OR_DIR",
+        help="as if the subjects had no classes but those in here",
     )  # fmt: skip
     parser.add_argument(
         "--known-only", action="store_true",

@@ -50,7 +50,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         ]
         labels = _same_labels(subjects)
         known = _filter_known(chosen, labels, arguments.known_only)
-        answers = [_evaluate_subject(subject, known) for subject in subjects]
+        among = _among(arguments.among, labels)
+        answers = [_evaluate_subject(subject, known, among) for subject in subjects]
     for failure in dict.fromkeys(f for a in answers for f in a.failures):
         log.warning("skipped %s", failure)
     targets = np.array([labels.index[f.group] for f in known], np.int64)
@@ -90,18 +91,29 @@ def _filter_classes(files: list[PhotoFile], source: Path | None) -> list[PhotoFi
     """`source`: photos, or a text file with a class at the start of each line."""
     if source is None:
         return files
-    if source.is_dir() or zipfile.is_zipfile(source):
-        classes = {file.group for file in photo_files([source])}
-    else:
-        classes = {
-            line.split()[0]
-            for line in source.read_text(encoding="utf-8").splitlines()
-            if line.strip()
-        }
+    classes = _classes(source)
     chosen = [file for file in files if file.group in classes]
     if not chosen:
         raise ValueError(f"none of the photos is of a class in {source}")
     return chosen
+
+
+def _classes(source: Path) -> set[str]:
+    if source.is_dir() or zipfile.is_zipfile(source):
+        return {file.group for file in photo_files([source])}
+    lines = source.read_text(encoding="utf-8").splitlines()
+    return {line.split()[0] for line in lines if line.strip()}
+
+
+def _among(source: Path | None, labels: Labels) -> NDArray[np.bool_]:
+    """(classes,): whether each may be answered."""
+    if source is None:
+        return np.ones(len(labels), bool)
+    classes = _classes(source)
+    among = np.array([row.synset in classes for row in labels.rows])
+    if not among.any():
+        raise ValueError(f"the model has none of the classes in {source}")
+    return among
 
 
 def _same_labels(subjects: list[Subject]) -> Labels:
@@ -128,8 +140,11 @@ def _filter_known(files: list[PhotoFile], labels: Labels, known_only: bool) -> l
     return known
 
 
-def _evaluate_subject(subject: Subject, files: list[PhotoFile]) -> Answers:
-    """Photos are read in threads, only a few batches in advance."""
+def _evaluate_subject(
+    subject: Subject, files: list[PhotoFile], among: NDArray[np.bool_]
+) -> Answers:
+    """Photos are read in threads, only a few batches in advance. Classes that are not `among` those
+    to be answered have a probability of 0."""
 
     def read(file: PhotoFile) -> _Read:
         try:
@@ -160,7 +175,7 @@ def _evaluate_subject(subject: Subject, files: list[PhotoFile]) -> Answers:
         pool.shutdown(cancel_futures=True)
     if not outputs:
         raise ValueError(f"none of the {len(files)} photos could be read; {failures[0]}")
-    return Answers(good, np.concatenate(outputs), failures)
+    return Answers(good, np.concatenate(outputs) * among, failures)
 
 
 def _in_order(reading: Iterable[Future[_Read]]) -> Iterator[_Read]:

@@ -222,9 +222,9 @@ TAUGHT = replace(
     PLAIN, name="taught", mixup=0.2, balance=0.5, average=0.999, dropout=0.3, label_smoothing=0.0
 )
 
-# The thousand classes: what a teacher answers to photos, and the labels of others beside it, from the
-# starter of 200 classes (--init). Its convolutions stay at first: a large step would lose what they
-# know before the layers above them know what to ask of them (docs/starter.md).
+# The thousand classes: what a teacher answers to photos, and the labels of others beside it, from
+# the starter of 200 classes (--init). Its convolutions stay at first: a large step would lose what
+# they know before the layers above them know what to ask of them (docs/starter.md).
 THOUSAND = replace(
     TAUGHT,
     name="thousand",

@@ -105,6 +105,23 @@ def test_scores_of_weights_match_their_probabilities(
     assert [c["synset"] for c in report["scores"][0]["classes"]] == list(CLASSES)
 
 
+def test_among_classes_only_these_are_answered(
+    weights: Callable[..., Path], photos: Path, evaluate: Evaluate, tmp_path: Path
+) -> None:
+    path, among = weights(1), tmp_path / "among.txt"
+    among.write_text("cherry\nleaf\n")
+    outputs = probabilities(path, photos)
+    assert (outputs.argmax(1) == 2).any(), "the network answers none of the photos with sky"
+    outputs[:, 2] = 0
+    report = json.loads(evaluate(path, "--photos", photos, "--among", among, "--json"))
+    top1 = np.mean(outputs.argmax(1) == np.repeat(range(3), 4))
+    assert report["scores"][0]["top1"] == pytest.approx(top1, abs=1e-6)
+    assert all("sky" not in c["taken_for"] for c in report["scores"][0]["classes"])
+    among.write_text("rose\n")
+    with pytest.raises(SystemExit, match="the model has none of the classes in"):
+        evaluate(path, "--photos", photos, "--among", among)
+
+
 def test_ten_views_are_the_mean_probability_of_ten_crops_of_the_square(
     weights: Callable[..., Path], photos: Path, evaluate: Evaluate
 ) -> None:
