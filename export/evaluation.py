@@ -51,7 +51,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         labels = _same_labels(subjects)
         known = _filter_known(chosen, labels, arguments.known_only)
         among = _among(arguments.among, labels)
-        answers = [_evaluate_subject(subject, known, among) for subject in subjects]
+        found = [_evaluate_subject(subject, known) for subject in subjects]
+    answers = [replace(a, probabilities=a.probabilities * among) for a in found]
     for failure in dict.fromkeys(f for a in answers for f in a.failures):
         log.warning("skipped %s", failure)
     targets = np.array([labels.index[f.group] for f in known], np.int64)
@@ -140,11 +141,8 @@ def _filter_known(files: list[PhotoFile], labels: Labels, known_only: bool) -> l
     return known
 
 
-def _evaluate_subject(
-    subject: Subject, files: list[PhotoFile], among: NDArray[np.bool_]
-) -> Answers:
-    """Photos are read in threads, only a few batches in advance. Classes that are not `among` those
-    to be answered have a probability of 0."""
+def _evaluate_subject(subject: Subject, files: list[PhotoFile]) -> Answers:
+    """Photos are read in threads, only a few batches in advance."""
 
     def read(file: PhotoFile) -> _Read:
         try:
@@ -175,7 +173,7 @@ def _evaluate_subject(
         pool.shutdown(cancel_futures=True)
     if not outputs:
         raise ValueError(f"none of the {len(files)} photos could be read; {failures[0]}")
-    return Answers(good, np.concatenate(outputs) * among, failures)
+    return Answers(good, np.concatenate(outputs), failures)
 
 
 def _in_order(reading: Iterable[Future[_Read]]) -> Iterator[_Read]:
