@@ -228,16 +228,18 @@ TAUGHT = replace(
 THOUSAND = replace(
     TAUGHT,
     name="thousand",
-    epochs=4,
+    epochs=3,
+    batch=512,
     sizes=((0, 128),),
     store=128,
-    frozen=0.25,
+    frozen=0.3,
     kept=5,
     body=0.3,
     peak_lr=0.1,
     warmup=0.05,
     mixup=0.0,
     dropout=0.0,
+    average=0.0,
     sparsity=0.8,
 )
 
