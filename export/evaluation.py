@@ -80,11 +80,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def _open(name: str, arguments: argparse.Namespace) -> Subject:
     return open_subject(
-        name,
-        arguments.views,
-        tile=arguments.tile,
-        class_order=arguments.class_order,
-        mean=arguments.mean,
+        name, arguments.views, class_order=arguments.class_order, mean=arguments.mean
     )
 
 

@@ -56,10 +56,6 @@ def parse() -> argparse.Namespace:
 def add_weight_options(parser: argparse._ActionsContainer) -> None:
     """What weights do not say of themselves, and a bundle does."""
     parser.add_argument(
-        "--tile", type=int, metavar="PX",
-        help="first make JPEG tiles of this side: for networks trained on such tiles",
-    )  # fmt: skip
-    parser.add_argument(
         "--class-order", type=Path, metavar="FILE",
         help="for weights without a class order: one synset a line",
     )  # fmt: skip

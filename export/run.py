@@ -50,7 +50,7 @@ def export(arguments: argparse.Namespace) -> None:
     model = load_model(
         arguments.weights, arguments.class_order, names=arguments.classes, mean=arguments.mean
     )
-    spec = Preprocess(crop=model.crop, tile=arguments.tile, geometry=model.geometry)
+    spec = Preprocess(crop=model.crop, geometry=model.geometry)
     if arguments.crop and arguments.crop != model.crop:
         if model.image is not None:
             raise ValueError(f"--crop: the mean image of these weights is for {model.crop} px")

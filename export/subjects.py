@@ -58,16 +58,10 @@ class Subject:
 
 
 def open_subject(
-    name: str,
-    views: int = 1,
-    *,
-    tile: int | None = None,
-    class_order: Path | None = None,
-    mean: Path | None = None,
+    name: str, views: int = 1, *, class_order: Path | None = None, mean: Path | None = None
 ) -> Subject:
     """`name` is `http://host:8000`, a teacher (`.onnx`), a bundle (with `:int8` or `:fp32` behind
-    it, else the first of these that it has), or weights: only they take `tile`, `class_order` and
-    `mean`.
+    it, else the first of these that it has), or weights: only they take `class_order` and `mean`.
 
     Raises SubjectError, BundleError or CheckpointError.
     """
@@ -85,7 +79,7 @@ def open_subject(
         return _teacher(name, path, views)
     if precision:
         raise SubjectError(f"{path} is no bundle, so there is no {precision} to choose")
-    return _weights(name, views, tile, class_order, mean)
+    return _weights(name, views, class_order, mean)
 
 
 def _path_and_precision(name: str) -> tuple[Path, str]:
@@ -119,9 +113,7 @@ def _teacher(name: str, path: Path, views: int) -> Subject:
     return _photos(name, f"teacher {teacher.name}", teacher.labels, teacher, spec, views)
 
 
-def _weights(
-    name: str, views: int, tile: int | None, class_order: Path | None, mean: Path | None
-) -> Subject:
+def _weights(name: str, views: int, class_order: Path | None, mean: Path | None) -> Subject:
     import torch
 
     from training.importers import load_model
@@ -134,7 +126,7 @@ def _weights(
         with torch.inference_mode():
             return network(torch.from_numpy(crops).to(device)).cpu().numpy()
 
-    spec = Preprocess(crop=model.crop, tile=tile, geometry=model.geometry)
+    spec = Preprocess(crop=model.crop, geometry=model.geometry)
     text = f"{model.network.arch} {model.sha256[:7]} fp32"
     return _local(name, text, model.labels, predict, spec, views)
 

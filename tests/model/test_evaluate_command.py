@@ -141,16 +141,13 @@ def test_ten_views_are_the_mean_probability_of_ten_crops_of_the_square(
     assert report["scores"][0]["top1"] == pytest.approx(top1, abs=1e-6)
 
 
-def test_weights_get_photos_at_their_own_crop_and_the_given_tile(
-    weights: Callable[..., Path],
-) -> None:
+def test_weights_get_photos_at_their_own_crop(weights: Callable[..., Path]) -> None:
     path, photo = str(weights(1, crop=227)), jpeg(seed=3)
-    for tile in (None, 48):
-        for views, side in ((1, 227), (10, 256)):
-            subject = open_subject(path, views, tile=tile)
-            expected = preprocess(photo, Preprocess(crop=side, tile=tile)).crop
-            np.testing.assert_array_equal(subject.read(photo), expected)
-            assert subject.predict(expected.copy()[None]).shape == (1, len(LABELS))
+    for views, side in ((1, 227), (10, 256)):
+        subject = open_subject(path, views)
+        expected = preprocess(photo, Preprocess(crop=side)).crop
+        np.testing.assert_array_equal(subject.read(photo), expected)
+        assert subject.predict(expected.copy()[None]).shape == (1, len(LABELS))
 
 
 def test_a_class_order_is_refused_for_weights_with_a_known_order(
