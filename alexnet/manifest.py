@@ -199,6 +199,13 @@ class Manifest:
                 f"the bundle has format {its}, this server reads format {FORMAT}: "
                 "export the model again, or update the server"
             )
+        view = data.get("preprocess")
+        if isinstance(view, dict) and (tile := view.pop("tile", None)) is not None:
+            raise BundleError(
+                f"manifest.json: manifest.preprocess.tile is {_SHOWN.repr(tile)}: networks trained "
+                "on tiles cannot be served any more; export the model again from its weights with "
+                "this version"
+            )
         manifest: Manifest = _read(cls, data, "manifest")
         if not manifest.artifacts:
             raise BundleError("the bundle has no artifacts")

@@ -4,7 +4,6 @@ Training's evaluation, export's calibration and golden batch, and the server all
 `preprocess`; what a model was measured with is what it is served with.
 """
 
-import io
 from dataclasses import dataclass
 from struct import error
 
@@ -33,7 +32,6 @@ declare DECLARED times as many, which is what reading its code may cost."""
 DECLARED = 4
 MAX_SIDE = 65_535
 """What JPEG allows. A row costs memory, too, however thin it is."""
-TILE_QUALITY = 75  # with 4:2:0, as in every file of Tiny ImageNet, by its quantisation tables
 
 _LEAST_BLOCK, _MOST_BLOCK, _BLOCKS = 1 << 10, 1 << 16, 64  # bytes that are decoded at a time
 _ROW_BYTES = 64  # of each row, beside its pixels: pointers, padding
@@ -233,18 +231,14 @@ def _central_crop(
     over: Over,
 ) -> NDArray[np.uint8]:
     """Resize and crop in one resampling: only the pixels under the crop are read."""
-    width, height = header.width, header.height
     _draft(image, header, form, spec)
     low = _low_bytes(plain, form) if len(plain.clear or ()) > 1 else image
     picture = shown(image, low, plain, colours, _fraction(*image.size, spec), over)
     late = NONE if colours.early else colours
-    if spec.tile and min(picture.size) > spec.tile:
-        picture, late = _tile(picture, spec.tile, late), NONE
-        width, height = picture.size
     if spec.geometry == "centre":
         box = _central(picture, min(picture.size) * spec.crop / spec.resize)
     else:
-        left, top, right, bottom = crop_box(width, height, spec, plain.orientation)
+        left, top, right, bottom = crop_box(header.width, header.height, spec, plain.orientation)
         across, down = picture.size
         box = left * across, top * down, right * across, bottom * down
     return np.asarray(opaque(late.of(resample(picture, spec.crop, box, spec.interpolation))))
@@ -256,20 +250,8 @@ def _reduction(form: Format, width: int, height: int, spec: Preprocess) -> int:
 
 
 def _fraction(width: int, height: int, spec: Preprocess) -> int:
-    # The antialiasing filters still do the last halving; four times the side of a tile: twice gave
-    # other answers than a full decode for 2 of 60 photos (docs/records/starter_2cpu_2026-11-21.md).
-    least = 4 * spec.tile if spec.tile else 2 * spec.resize
-    times = min(width, height) // least
+    times = min(width, height) // (2 * spec.resize)  # the antialiasing filters do the last halving
     return 8 if times >= 8 else 4 if times >= 4 else 2 if times >= 2 else 1
-
-
-def _tile(picture: Image.Image, side: int, colours: Colours) -> Image.Image:
-    """The central square as one of the tiles that the network was trained on."""
-    square = _central(picture, min(picture.size))
-    reduced = opaque(colours.of(resample(picture, side, square, "bicubic")))
-    buffer = io.BytesIO()
-    reduced.save(buffer, "JPEG", quality=TILE_QUALITY)
-    return Image.open(buffer, formats=("JPEG",))
 
 
 def _central(picture: Image.Image, side: float) -> Box:

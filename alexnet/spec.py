@@ -1,6 +1,6 @@
 """The numbers that every package must agree on, each written once."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 INPUT_NAME = "images"
@@ -32,10 +32,6 @@ class Preprocess:
     resize: int = 256
     crop: int = 224
     interpolation: Interpolation = "bilinear"
-    tile: int | None = None
-    """Side in px of the small JPEG that a larger photo is made first, where the network was trained
-    on such tiles: it takes finer detail for something else, and has learnt their artefacts too
-    (docs/adr/0009-photos-become-tiles.md)."""
     geometry: Geometry = field(default="centre", metadata=LATER)
     """`centre` is exact; `torchvision` rounds the longer side and the corner of the crop to whole
     pixels of the scaled photo; `warp` makes the photo a square of `resize` px whatever its shape,
@@ -49,8 +45,6 @@ class Preprocess:
             )
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ValueError(f"unknown interpolation {self.interpolation!r}")
-        if self.tile is not None and not 1 <= self.tile <= MOST_SIDE:
-            raise ValueError(f"tile {self.tile} must lie between 1 and {MOST_SIDE:,} px")
         if self.geometry not in get_args(Geometry):
             raise ValueError(f"unknown geometry {self.geometry!r}")
 
@@ -59,12 +53,12 @@ class Preprocess:
         return replace(self, resize=round(self.resize * crop / self.crop), crop=crop)
 
     def settings(self) -> dict[str, Any]:
-        """The fields by name. The usual geometry is left out: manifests stay readable for older
-        servers, and packed photos keep their place in the cache."""
-        values = asdict(self)
-        if self.geometry == "centre":
-            del values["geometry"]
-        return values
+        """The fields by name, with the tile that version 0.1.0 asks for, and without the usual
+        geometry: manifests stay readable for older servers, and packed photos keep their place in
+        the cache."""
+        usual = {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
+        values = {**usual, "tile": None}
+        return values if self.geometry == "centre" else {**values, "geometry": self.geometry}
 
 
 PRECISIONS = ("int8", "fp32", "fp16", "bf16", "fp8")

@@ -11,7 +11,7 @@ TEMPLATE = """\
 
 - Network: {arch}, {classes} outputs, photos of {known} classes seen{names}
 - Trained on {photos:,} photos, recipe {recipe}, {minutes:g} minutes, commit {commit}
-{taught}- Input: uint8 RGB, {tile}{scaled} {resize} px, central {crop} px;
+{taught}- Input: uint8 RGB, {scaled} {resize} px, central {crop} px;
   the normalisation is in the graph
 {pruning}
 {rows}
@@ -46,7 +46,6 @@ def card(manifest: Manifest, model: TrainedModel, remarks: str = "") -> str:
         commit=p.commit,
         resize=m.preprocess.resize,
         crop=m.preprocess.crop,
-        tile=f"a JPEG tile of {m.preprocess.tile} px first, " if m.preprocess.tile else "",
         scaled="the whole photo to a square of"
         if m.preprocess.geometry == "warp"
         else "shorter side to",

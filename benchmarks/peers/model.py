@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from alexnet.bundle import Bundle, sha256
-from alexnet.preprocess import TILE_QUALITY
 from gpu.typed import float_graph
 
 PRECISIONS = ("fp32", "int8")
@@ -44,8 +43,8 @@ def _write_plain(bundle: Bundle, precision: str, folder: Path) -> None:
     artifact = next(a for a in manifest.artifacts if a.precision == precision)
     (folder / "model.onnx").write_bytes(bundle.files[artifact.file])
     facts = {
-        "input": manifest.input.name, "crop": spec.crop, "resize": spec.resize, "tile": spec.tile,
-        "tile_quality": TILE_QUALITY, "interpolation": spec.interpolation,
+        "input": manifest.input.name, "crop": spec.crop, "resize": spec.resize,
+        "interpolation": spec.interpolation,
         "labels": [label.name for label in bundle.labels.rows],
     }  # fmt: skip
     (folder / "model.json").write_text(json.dumps(facts))

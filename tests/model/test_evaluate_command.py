@@ -72,7 +72,7 @@ def starter() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
 def test_a_bundle_and_the_server_that_serves_it_have_exactly_the_same_scores(
     server: ServerProcess, starter: Any, tmp_path: Path, evaluate: Evaluate
 ) -> None:
-    labels, spec = Labels.imagenet(), Preprocess(tile=72)
+    labels, spec = Labels.imagenet(), Preprocess()
     for i, place in enumerate((0, 0, 0, 0, 1, 3, 4, 5, 9, 999)):  # ranks of the true class
         photo = jpeg(300, 200, seed=i)
         order = np.argsort(-starter(preprocess(photo, spec).crop[None])[0])

@@ -15,7 +15,7 @@ from alexnet.spec import Preprocess
 from tests.photos import draw, encode
 from tests.profiles import ADOBE, GREY_LINEAR, LINEAR, OF_SRGB, P3, meant_by, of_codes, press, rgb
 
-SPEC, TILED = Preprocess(), Preprocess(tile=72)
+SPEC = Preprocess()
 LOSSLESS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 100, "subsampling": 0},
     "PNG": {},
@@ -66,7 +66,6 @@ def test_the_inks_of_a_cmyk_jpeg_are_those_of_its_profile() -> None:
         photo = preprocess(inked, SPEC)
         assert photo.crop.mean((0, 1)) == pytest.approx(wanted, abs=8)
         assert photo.icc == "A press → sRGB"
-        assert preprocess(inked, TILED).crop.mean((0, 1)) == pytest.approx(wanted, abs=8)
 
 
 def test_a_palette_is_converted_and_transparency_stays() -> None:
@@ -76,13 +75,6 @@ def test_a_palette_is_converted_and_transparency_stays() -> None:
     numbers = meant_by(P3, clear)
     numbers.putalpha(clear.getchannel("A"))
     assert mean_difference(shown(numbers, icc_profile=P3), shown(clear)) < 1
-
-
-def test_a_tile_is_converted_too_and_once() -> None:
-    for profile in (P3, LINEAR):
-        numbers = encode(meant_by(profile, draw(500, 375)), "PNG", icc_profile=profile)
-        wanted = preprocess(encode(draw(500, 375), "PNG"), TILED)
-        assert mean_difference(preprocess(numbers, TILED), wanted) < 1.6
 
 
 @pytest.mark.parametrize("profile", [OF_SRGB, of_codes(1, 13)])

@@ -88,15 +88,6 @@ def test_the_whole_square_for_ten_views_is_within_the_photo(geometry: Any) -> No
         assert preprocess(encode(draw(width, height), "PNG"), spec).crop.shape == (256, 256, 3)
 
 
-@pytest.mark.parametrize("geometry", ["torchvision", "warp"])
-def test_a_tile_is_a_photo_of_its_own(geometry: Any) -> None:
-    image = draw(500, 375)
-    exact, rounded = (
-        crop_of(image, Preprocess(tile=72, geometry=how)) for how in ("centre", geometry)
-    )
-    assert largest_difference(exact, rounded) <= 1  # a square: 16 of 256 px on each side
-
-
 def test_a_damaged_png_is_refused_as_ever() -> None:
     data = encode(draw(), "PNG")
     with pytest.raises(ValueError, match="the PNG cannot be decoded"):

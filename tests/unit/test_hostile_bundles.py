@@ -101,7 +101,7 @@ MANIFESTS: dict[str, Callable[[], str | bytes]] = {
     "half a character": lambda: json.dumps(manifest()).replace("golden.npz", "\\ud800"),
     "a thousand artifacts": lambda: json.dumps(manifest(artifacts=manifest()["artifacts"] * 1000)),
     "a photo of a terapixel": lambda: json.dumps(
-        manifest(preprocess={"resize": 10**6, "crop": 8, "interpolation": "bilinear", "tile": None})
+        manifest(preprocess={"resize": 10**6, "crop": 8, "interpolation": "bilinear"})
     ),
     "not UTF-8": lambda: b"\xff\xfe{}",
 }  # fmt: skip

@@ -74,6 +74,7 @@ EVERY_KEY = [
     for where, path in OBJECTS.items()
     for key in inside(as_json(), path)
     if (where, key) not in {("manifest", "format"), ("manifest", "taught")}
+    if (where, key) != ("manifest.preprocess", "tile")
 ]
 
 
@@ -99,6 +100,17 @@ def test_a_manifest_from_before_geometries_has_the_exact_centre() -> None:
     assert Manifest.from_json(json.dumps(data)).preprocess.geometry == "centre"
 
 
+def test_a_tile_is_refused_and_the_key_may_be_null_or_missing() -> None:
+    data = as_json()
+    del data["preprocess"]["tile"]
+    assert Manifest.from_json(json.dumps(data)) == MANIFEST
+    data["preprocess"]["tile"] = 72
+    assert refusal(data) == (
+        "manifest.json: manifest.preprocess.tile is 72: networks trained on tiles cannot be served "
+        "any more; export the model again from its weights with this version"
+    )
+
+
 def test_the_entries_are_every_file_that_has_a_hash() -> None:
     names = {entry.file for entry in MANIFEST.entries}
     assert names == {"labels.tsv", "golden.npz", "README.md", "model.onnx", "model.int8.onnx"}
@@ -107,6 +119,7 @@ def test_the_entries_are_every_file_that_has_a_hash() -> None:
 
 def test_json_has_the_fields_and_ends_with_a_newline() -> None:
     expected = asdict(MANIFEST)
+    expected["preprocess"]["tile"] = None
     del expected["preprocess"]["geometry"], expected["calibration"]
     assert as_json() == json.loads(json.dumps(expected))
     assert MANIFEST.to_json().endswith("}\n")

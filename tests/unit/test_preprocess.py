@@ -263,27 +263,3 @@ def test_a_header_that_is_given_is_not_read_again(
     assert (type(again), str(again)) == (type(error), str(error))
     assert "320 x 240" in str(refuse(data, header=header, max_pixels=1000))
     assert "empty" in str(refuse(b"", header=header))
-
-
-def test_a_sharp_photo_becomes_a_tile_and_a_small_one_stays_as_it_is() -> None:
-    spec = Preprocess(tile=72)
-    stripes = Image.fromarray(np.tile(np.array([0, 0, 255, 255], np.uint8), (400, 100)))
-    assert crop_of(stripes).std() > 40
-    assert crop_of(stripes, spec).std() < 10
-    tile = draw(64, 64)
-    assert np.array_equal(crop_of(tile, spec), crop_of(tile))
-
-
-def test_a_tile_is_what_a_small_jpeg_of_the_square_would_be() -> None:
-    image = draw(500, 375)
-    square = image.crop((62, 0, 437, 375)).resize((72, 72), Image.Resampling.BICUBIC)
-    by_hand = preprocess(encode(square, "JPEG", quality=75), SPEC).crop
-    made = crop_of(image, Preprocess(tile=72))
-    assert mean_difference(made, by_hand) < 2
-    assert mean_difference(made, crop_of(image)) < 4
-
-
-def test_a_transparent_photo_becomes_a_tile_on_white() -> None:
-    clear = Image.new("RGBA", (200, 200), (0, 0, 0, 0))
-    crop = preprocess(encode(clear, "PNG"), Preprocess(tile=72)).crop
-    assert crop.min() > 250

@@ -16,7 +16,7 @@ from alexnet.spec import Preprocess
 from tests.photos import draw, encode
 from tests.profiles import LINEAR
 
-SPECS = Preprocess(), Preprocess(tile=72), Preprocess(geometry="warp")
+SPECS = Preprocess(), Preprocess(geometry="warp")
 KINDS: list[tuple[str, str, dict[str, Any]]] = [
     ("PNG", "RGBA", {}),
     ("PNG", "LA", {}),

@@ -8,7 +8,7 @@ from alexnet.spec import Preprocess
 
 def test_the_defaults_are_those_of_the_paper() -> None:
     assert Preprocess() == Preprocess(
-        resize=256, crop=224, interpolation="bilinear", tile=None, geometry="centre"
+        resize=256, crop=224, interpolation="bilinear", geometry="centre"
     )
 
 
@@ -44,7 +44,8 @@ def test_an_unknown_geometry_is_refused_by_name() -> None:
 
 
 def test_the_settings_name_a_geometry_only_if_it_is_not_the_usual() -> None:
-    """They are part of the key under which photos were packed before there were geometries."""
+    """They are part of the key under which photos were packed before there were geometries, and
+    while there were tiles."""
     usual = {"resize": 256, "crop": 224, "interpolation": "bilinear", "tile": None}
     assert Preprocess().settings() == usual
     assert Preprocess(geometry="warp").settings() == {**usual, "geometry": "warp"}
@@ -58,8 +59,5 @@ def test_a_view_cannot_be_changed() -> None:
         Preprocess().crop = 1  # type: ignore[misc]
 
 
-def test_another_resolution_keeps_the_tile_which_is_at_least_a_pixel() -> None:
-    assert Preprocess(tile=72).at(112) == Preprocess(128, 112, tile=72)
+def test_another_resolution_keeps_the_geometry() -> None:
     assert Preprocess(geometry="torchvision").at(112).geometry == "torchvision"
-    with pytest.raises(ValueError, match="tile 0"):
-        Preprocess(tile=0)

@@ -55,18 +55,9 @@ class PhotoModel:
 def crop_of(photo: bytes, spec: dict) -> np.ndarray:
     """The centre of a photo, (side, side, 3) uint8, as the network was trained on it."""
     image = Image.open(io.BytesIO(photo)).convert("RGB")
-    if spec["tile"] and min(image.size) > spec["tile"]:
-        image = _tile(image, spec["tile"], spec["tile_quality"])
     side = spec["crop"], spec["crop"]
     box = _centre(image, min(image.size) * spec["crop"] / spec["resize"])
     return np.asarray(image.resize(side, Image.Resampling[spec["interpolation"].upper()], box))
-
-
-def _tile(image: Image.Image, side: int, quality: int) -> Image.Image:
-    square = image.resize((side, side), Image.Resampling.BICUBIC, _centre(image, min(image.size)))
-    buffer = io.BytesIO()
-    square.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer)
 
 
 def _centre(image: Image.Image, side: float) -> tuple[float, float, float, float]:
