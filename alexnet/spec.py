@@ -68,9 +68,3 @@ PRECISIONS = ("int8", "fp32", "fp16", "bf16", "fp8")
 def batch_sizes(largest: int) -> list[int]:
     """What is warmed, measured, and built for: the powers of two below `largest`, and itself."""
     return [*(1 << i for i in range((largest - 1).bit_length())), largest]
-
-
-# On a CPU without VNNI (AVX2) ONNX Runtime adds pairs of products in 16 bits: they saturate, and
-# the probabilities of an int8 graph are off by up to 0.19. This keeps the weights in uint8 there.
-# https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
-ORT_EXACT_INT8 = ("session.x64quantprecision", "1")

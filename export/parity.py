@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.int8_kernels import exact_sums
 from alexnet.onnx_runtime import onnxruntime
 from alexnet.postprocess import softmax
-from alexnet.spec import INPUT_NAME, ORT_EXACT_INT8, OUTPUT_NAME
+from alexnet.spec import INPUT_NAME, OUTPUT_NAME
 from training.evaluate import Predict
 
 # precision -> (largest difference of any probability, least agreement on the first class).
@@ -59,7 +60,7 @@ def compare(precision: str, reference: NDArray[np.float32], logits: NDArray[np.f
 def predictor(onnx: bytes) -> Predict:
     """uint8 crops -> logits through ONNX Runtime on the CPU."""
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry(*ORT_EXACT_INT8)
+    exact_sums(options)
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 

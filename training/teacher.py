@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.bundle import sha256
+from alexnet.int8_kernels import exact_sums
 from alexnet.labels import Label, Labels
 from alexnet.onnx_runtime import onnxruntime
 from alexnet.postprocess import softmax
-from alexnet.spec import ORT_EXACT_INT8, Preprocess
+from alexnet.spec import Preprocess
 
 BATCH = 32
 LAYOUTS = ("NCHW", "NHWC")
@@ -98,7 +99,7 @@ class Teacher:
         except OSError as error:
             raise TeacherError(f"{path} cannot be read: {error.strerror or error}") from None
         options = onnxruntime.SessionOptions()
-        options.add_session_config_entry(*ORT_EXACT_INT8)
+        exact_sums(options)
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.bundle import Bundle
+from alexnet.int8_kernels import saturates
 from server.engines.base import Engine
 from server.engines.ort import OrtEngine
-from server.engines.saturation import saturates
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.int8_kernels import exact_sums
 from alexnet.manifest import Manifest
 from alexnet.onnx_runtime import onnxruntime
-from alexnet.spec import ORT_EXACT_INT8
 from server.engines.activation import Activation, Inside
 from server.engines.base import Pending
 from server.engines.onnx_file import also_giving, read_onnx
@@ -38,14 +38,14 @@ def _in_file(*onnx: bytes | memoryview) -> Iterator[bytes | str]:
 
 
 def session_options(threads: int, exact: bool = True) -> onnxruntime.SessionOptions:
-    """Without `exact` int8 takes two thirds of the time on a CPU that saturates."""
+    """Without `exact` int8 may saturate, and takes two thirds of the time on a CPU that does."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Between batches the threads sleep: spinning would take the cores from the decoders.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if exact:
-        options.add_session_config_entry(*ORT_EXACT_INT8)
+        exact_sums(options)
     options.log_severity_level = 3
     return options
 

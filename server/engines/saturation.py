@@ -1,13 +1,6 @@
-"""Int8 on a CPU without VNNI (AVX2, and AVX-512 before it): its kernels add pairs of products of a
-uint8 and an int8 in 16 bits, where they saturate (ADR 36).
+"""A graph whose sums do not saturate, also on a CPU without VNNI (ADR 36)."""
 
-https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
-"""
-
-import platform
-import re
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,18 +8,6 @@ from numpy.typing import NDArray
 
 from server.engines.layers import Layers
 from server.engines.onnx_file import OnnxFile, read_onnx
-
-
-def saturates(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this CPU is known to be one of these."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return False
-    try:
-        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    return found is not None and not re.search(r"\bavx(512)?_vnni\b", found[1])
 
 
 def narrowed(onnx: bytes) -> list[bytes | memoryview]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import nn
 
+from alexnet.int8_kernels import exact_sums
 from alexnet.labels import Labels
 from alexnet.onnx_runtime import onnxruntime
-from alexnet.spec import ORT_EXACT_INT8
 from export.parity import ParityError, compare, predictor
 from export.precision import calibrate, fold_normalisation, to_int8
 from export.sequence import sequence
@@ -133,7 +133,7 @@ def test_every_layer_with_weights_runs_in_integers(
     optimised = tmp_path / "optimised.onnx"
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(optimised)
-    options.add_session_config_entry(*ORT_EXACT_INT8)
+    exact_sums(options)
     options.log_severity_level = 3
     int8 = to_int8(model, model.crop, calibrate(model, crops[:1]))
     onnxruntime.InferenceSession(int8, options, providers=["CPUExecutionProvider"])
