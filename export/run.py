@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet.manifest import Accuracy
-from alexnet.spec import Preprocess
 from export.pack import VerifiedArtifact, golden_batch, pack, taught
 from export.parity import ParityError, compare, predictor, speeds
 from export.precision import calibrate, to_int8
@@ -23,6 +22,7 @@ from training.data import Dataset, load, load_unlabelled
 from training.evaluate import Predict, infer_all, score
 from training.fold import fold
 from training.importers import TrainedModel, load_model
+from training.network import ARCHITECTURES
 from training.photos import Photos
 from training.sources import resolve
 
@@ -50,12 +50,12 @@ def export(arguments: argparse.Namespace) -> None:
     model = load_model(
         arguments.weights, arguments.class_order, names=arguments.classes, mean=arguments.mean
     )
-    spec = Preprocess(crop=model.crop, geometry=model.geometry)
-    if arguments.crop and arguments.crop != model.crop:
-        if model.image is not None:
-            raise ValueError(f"--crop: the mean image of these weights is for {model.crop} px")
-        network = fold(model.network, arguments.crop)
-        model, spec = replace(model, network=network, crop=arguments.crop), spec.at(arguments.crop)
+    crop = arguments.crop or model.crop
+    if crop != model.crop and model.image is not None:
+        raise ValueError(f"--crop: the mean image of these weights is for {model.crop} px")
+    if crop != ARCHITECTURES[model.network.arch].crop:
+        model = replace(model, network=fold(model.network, crop), crop=crop)
+    spec = model.preprocess
     remarks = arguments.remarks.read_text(encoding="utf-8") if arguments.remarks else ""
     photos = load_unlabelled(arguments.photos, spec, arguments.calibration_photos)
     val = load(val_photos, spec, model.labels) if val_photos else None

@@ -126,9 +126,8 @@ def _weights(name: str, views: int, class_order: Path | None, mean: Path | None)
         with torch.inference_mode():
             return network(torch.from_numpy(crops).to(device)).cpu().numpy()
 
-    spec = Preprocess(crop=model.crop, geometry=model.geometry)
     text = f"{model.network.arch} {model.sha256[:7]} fp32"
-    return _local(name, text, model.labels, predict, spec, views)
+    return _local(name, text, model.labels, predict, model.preprocess, views)
 
 
 def _local(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from training.checkpoint import Checkpoint
 from training.importers.base import channel_means
-from training.network import ARCHITECTURES, AlexNet
+from training.network import AlexNet
 from training.plain import to_plain
 from training.state import State
 
@@ -19,7 +19,7 @@ def finished(state: State, weights: dict[str, Tensor], facts: dict[str, Any]) ->
         network = AlexNet(len(data.labels), recipe.arch, dropout=recipe.dropout)
     network.load_state_dict({name: t.cpu() for name, t in weights.items()}, assign=True)
     plain = to_plain(network)
-    crop = ARCHITECTURES[plain.arch].crop
+    crop = recipe.size_at(recipe.epochs - 1)
     image = state.pixels.mean(crop) if state.pixels else None
     facts = {
         "arch": plain.arch,

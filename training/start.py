@@ -134,7 +134,7 @@ def _unfinished(checkpoint: Checkpoint, path: Path) -> Start:
             str(path), recipe.arch, checkpoint.part("average") or checkpoint.part("network"),
             Labels.from_tsv(tsv) if tsv else None,
             recipe.mean if image is None else channel_means(image), recipe.std,
-            ARCHITECTURES[recipe.arch].crop, facts["lineage"], facts["seconds"],
+            recipe.size_at(recipe.epochs - 1), facts["lineage"], facts["seconds"],
         )  # fmt: skip
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None

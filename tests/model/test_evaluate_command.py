@@ -72,7 +72,7 @@ def starter() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
 def test_a_bundle_and_the_server_that_serves_it_have_exactly_the_same_scores(
     server: ServerProcess, starter: Any, tmp_path: Path, evaluate: Evaluate
 ) -> None:
-    labels, spec = Labels.imagenet(), Preprocess()
+    labels, spec = Labels.imagenet(), Bundle.open(STARTER).manifest.preprocess
     for i, place in enumerate((0, 0, 0, 0, 1, 3, 4, 5, 9, 999)):  # ranks of the true class
         photo = jpeg(300, 200, seed=i)
         order = np.argsort(-starter(preprocess(photo, spec).crop[None])[0])
@@ -142,10 +142,10 @@ def test_ten_views_are_the_mean_probability_of_ten_crops_of_the_square(
 
 
 def test_weights_get_photos_at_their_own_crop(weights: Callable[..., Path]) -> None:
-    path, photo = str(weights(1, crop=227)), jpeg(seed=3)
-    for views, side in ((1, 227), (10, 256)):
+    path, photo = str(weights(1, crop=128)), jpeg(seed=3)
+    for views, side in ((1, 128), (10, 146)):
         subject = open_subject(path, views)
-        expected = preprocess(photo, Preprocess(crop=side)).crop
+        expected = preprocess(photo, Preprocess(146, side)).crop
         np.testing.assert_array_equal(subject.read(photo), expected)
         assert subject.predict(expected.copy()[None]).shape == (1, len(LABELS))
 

@@ -1,7 +1,7 @@
 """The result of every importer: a plain network and its facts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from alexnet.labels import Labels
-from alexnet.spec import Geometry
+from alexnet.spec import Geometry, Preprocess
 from training.checkpoint import CheckpointError
-from training.network import AlexNet, Deployable
+from training.network import ARCHITECTURES, AlexNet, Deployable
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -33,6 +33,14 @@ class TrainedModel:
     geometry: Geometry = "centre"
     image: Tensor | None = None
     """(crop, crop, 3): a mean image, subtracted in place of the mean of each channel."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a photo becomes what the network sees; another crop is the same view of it at another
+        resolution, as in training."""
+        own, usual = ARCHITECTURES[self.network.arch].crop, Preprocess()
+        view = replace(usual, crop=own) if own > usual.crop else usual
+        return replace(view.at(self.crop), geometry=self.geometry)
 
     @property
     def deployable(self) -> Deployable:
