@@ -59,15 +59,15 @@ train: .venv/dev.stamp ## a model of your own photos: ARGS="photos/"
 
 # docs/starter.md says what goes in. Ctrl-C saves; the same command goes on.
 RUN ?= runs/thousand
-INIT ?= none
+INIT ?= runs/sharp
 thousand: .venv/dev.stamp ## the starter anew: TEACHER=lite0.onnx LABELLED=a.zip UNLABELLED="b.zip c.zip" VAL=val.zip
 	@$(BIN)/alexnet-label $(TEACHER) --photos $(UNLABELLED) --val $(VAL) --recipe thousand \
 		--views 1 --output $(RUN).labels
 	@$(BIN)/alexnet-train --recipe thousand --train $(LABELLED) --unlabelled $(UNLABELLED) \
-		--labels $(RUN).labels --share 0.5 --val $(VAL) --output $(RUN) \
+		--labels $(RUN).labels --share 0.7 --val $(VAL) --output $(RUN) \
 		$$(test -f $(RUN)/last.safetensors && echo --resume || echo --init $(INIT))
-	@$(BIN)/alexnet-export $(RUN)/model.safetensors --photos $(LABELLED) --val $(VAL) \
-		--precision int8 --output $(RUN)-bundle
+	@$(BIN)/alexnet-export $(RUN)/model.safetensors --photos $(UNLABELLED) --val $(VAL) \
+		--precision int8 --calibration-photos 2000 --output $(RUN).tar.xz
 
 label: .venv/dev.stamp ## a teacher's answers: ARGS="lite0.onnx --photos more.zip --output more.labels"
 	@$(BIN)/alexnet-label $(ARGS)

@@ -87,7 +87,8 @@ def test_of_the_sample_photo_the_jellyfish_is_what_counts() -> None:
     logits, (seen,) = engine.look_inside(crop[None])
     index = int(logits[0].argmax())
     shares = engine.activation.shares(seen, index)
-    big = np.kron(shares, np.ones((18, 18), np.float32))[: len(crop), : len(crop)]
+    side = -(-len(crop) // len(shares))
+    big = np.kron(shares, np.ones((side, side), np.float32))[: len(crop), : len(crop)]
     most, least = (big > np.quantile(big, 0.75)), (big < np.quantile(big, 0.25))
     hidden = [np.where(mask[..., None], 128, crop).astype(np.uint8) for mask in (most, least)]
     without = engine.run(np.stack(hidden))[:, index]

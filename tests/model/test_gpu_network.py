@@ -61,7 +61,7 @@ def test_the_int8_starter_in_floats_is_the_trained_network(dtype: torch.dtype) -
     (artifact,) = bundle.manifest.artifacts
     network = Network(bundle.files[artifact.file], dtype)
     got = logits(network, bundle.golden.crops).astype(np.float32)
-    bundle.golden.check(got, artifact.tolerance / 4)
+    bundle.golden.check(got, artifact.tolerance)
 
 
 @pytest.mark.parametrize("arch", PLAIN)

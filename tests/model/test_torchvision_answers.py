@@ -1,6 +1,7 @@
 """Probabilities with torchvision's geometry against torchvision's own two steps, on real photos."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from PIL import Image
 from alexnet.bundle import Bundle
 from alexnet.postprocess import softmax
 from alexnet.preprocess import preprocess
-from alexnet.spec import Preprocess
 from export.parity import predictor
 from gpu.typed import float_graph
 from tests.paths import ROOT, STARTER
@@ -22,13 +22,13 @@ PHOTOS = ROOT.parent / "shared" / "photos"
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the shared photos are not on this machine")
 def test_photos_get_torchvisions_probabilities() -> None:
-    """With the exact centre they are off by up to 0.041, and 2 of 120 first classes differ. Here it
-    is 0.0013 to 0.0031, depending on the processor's vector units, and 0.0024 for six JPEGs that
-    are large enough to be decoded at half size."""
+    """With the exact centre they are off by up to 0.057, and 5 of 113 first classes differ. Here it
+    is 0.0025, and 0.0101 for the 96 JPEGs that are large enough to be decoded at half size, more or
+    less by the processor's vector units."""
     bundle = Bundle.open(STARTER)
     artifact = bundle.files[bundle.manifest.artifacts[0].file]
     predict = predictor(float_graph(artifact).SerializeToString())
-    spec = Preprocess(geometry="torchvision")
+    spec = replace(bundle.manifest.preprocess, geometry="torchvision")
     photos = [path.read_bytes() for path in sorted(PHOTOS.glob("*.JPEG"))]
     # torchvision takes the numbers of any colour space as they are.
     photos = [
@@ -41,9 +41,9 @@ def test_photos_get_torchvisions_probabilities() -> None:
 
     ours = probabilities([preprocess(photo, spec).crop for photo in photos])
     images = [Image.open(io.BytesIO(photo)).convert("RGB") for photo in photos]
-    theirs = probabilities([resize_and_crop(image) for image in images])
+    theirs = probabilities([resize_and_crop(image, spec.resize, spec.crop) for image in images])
     large = np.array([min(image.size) >= 2 * spec.resize for image in images])
     difference = np.abs(ours - theirs).max(1)
     assert difference[~large].max() < 0.006
-    assert difference[large].max() < 0.006
+    assert difference[large].max() < 0.015
     assert (ours.argmax(1) == theirs.argmax(1)).all()

@@ -5,11 +5,13 @@ from contextlib import aclosing
 
 import pytest
 
+from alexnet.bundle import Bundle
 from alexnet_client.aio import AsyncClient
 from alexnet_client.client import Client
 from alexnet_client.errors import ClassifyError
 from alexnet_client.results import Classification
 from tests.fakes import faking, flat
+from tests.paths import STARTER
 from tests.photos import jpeg
 from tests.processes import ServerProcess
 
@@ -21,7 +23,9 @@ def test_a_photo_the_model_and_readiness(server: ServerProcess) -> None:
         model = client.model()
         answer = client.classify(jpeg(), top_k=3, request_id="mine", priority=1)
         assert client.classify(jpeg(), version=model.version).model == answer.model
-    assert (model.name, model.known_classes, model.crop) == ("alexnet", 200, 224)
+    manifest = Bundle.open(STARTER).manifest
+    known, crop = manifest.model.known_classes, manifest.preprocess.crop
+    assert (model.name, model.known_classes, model.crop) == ("alexnet", known, crop)
     assert model.version in model.versions
     assert (answer.model.version, answer.model.build) == (model.version, model.build)
     assert (len(answer.predictions), answer.request_id) == (3, "mine")

@@ -10,7 +10,7 @@ from alexnet.bundle import Bundle
 from server.errors import Overloaded
 from tests.fakes import Fake, faking
 from tests.pages.browser import PHONE, chromium, clean, needs_chromium, watching
-from tests.paths import ROOT
+from tests.paths import ROOT, STARTER
 from tests.photos import jpeg
 from tests.processes import ServerProcess
 
@@ -26,6 +26,7 @@ async def choose(page: Page, *files: dict[str, object]) -> None:
 
 
 async def test_a_photo_becomes_bars_and_a_crop_within_a_second(server: ServerProcess) -> None:
+    side = Bundle.open(STARTER).manifest.preprocess.crop
     async with chromium() as browser, watching(browser) as watched:
         page = watched.page
         await page.goto(f"{server.http}/")
@@ -43,10 +44,10 @@ async def test_a_photo_becomes_bars_and_a_crop_within_a_second(server: ServerPro
         await expect(first.locator(".label")).to_have_text("jellyfish")
         await expect(first.locator(".path")).to_have_text("animal › invertebrate › coelenterate")
         await expect(page.locator(".crop figcaption").first).to_have_text(
-            "What the network saw: 224 × 224."
+            f"What the network saw: {side} × {side}."
         )
         await expect(page.locator(".stages li")).to_have_count(5)
-        await expect(page.locator("#said")).to_contain_text("sample.jpg: jellyfish, 9")
+        await expect(page.locator("#said")).to_contain_text("sample.jpg: jellyfish, ")
         await clean(watched, server.http)
 
 
