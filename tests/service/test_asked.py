@@ -116,7 +116,7 @@ async def test_class_activation_takes_no_other_run(server: ServerProcess, stub: 
     assert (why["method"], why["index"]) == ("cam", best["index"])
     assert "largest_drop" not in why
     grid = np.array(why["grid"])
-    assert grid.shape == (13, 13)
+    assert grid.shape == (7, 7), "the places of conv5 at 128 px"
     assert (grid.min(), grid.max()) == (0, 1)
     reply = await stub.Classify(pb.ClassifyRequest(image=PHOTO, explain="cam"))
     np.testing.assert_allclose(reply.explanation.grid, grid.flat, atol=1e-3)

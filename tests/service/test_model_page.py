@@ -26,7 +26,7 @@ async def test_layers_filters_files_and_card_are_shown(server: ServerProcess) ->
         first = page.locator("#layers tbody tr").first
         await expect(first).to_contain_text("conv1")
         await expect(first).to_contain_text("23,232")
-        await expect(page.locator("#layers tfoot")).to_contain_text("61,090,496")
+        await expect(page.locator("#layers tfoot")).to_contain_text("32,778,944")
         image = page.locator("#filters img")
         assert await image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
         await expect(page.locator("#files")).to_contain_text("model.int8.onnx")
