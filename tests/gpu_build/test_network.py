@@ -78,4 +78,4 @@ def test_the_starter_passes_its_golden_batch(weights: torch.dtype | None) -> Non
     (artifact,) = bundle.manifest.artifacts
     network = FusedNetwork(bundle.files[artifact.file], torch.float16, weights=weights)
     logits = network(torch.from_numpy(bundle.golden.crops)).numpy().astype(np.float32)
-    bundle.golden.check(logits, artifact.tolerance / 4)
+    bundle.golden.check(logits, artifact.tolerance)

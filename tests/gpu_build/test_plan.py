@@ -65,7 +65,7 @@ def test_every_precision_of_the_starter_builds_for_several_batch_sizes(
     precision: str, starter: bytes
 ) -> None:
     built = cached(starter, precision, (1, 8, 32), ADA, None)
-    assert len(built.engine) > 55e6  # each weight is stored once, in a byte or more
+    assert len(built.engine) > 30e6  # each weight is stored once, in a byte or more
     assert [built.key.profile(size) for size in (1, 8, 32)] == [0, 1, 2]
 
 
