@@ -243,6 +243,19 @@ THOUSAND = replace(
     sparsity=0.8,
 )
 
+# The same, continued (--init) with all layers and more photos. Most of them small: what a view shows
+# of a photo that is packed at 128 px is some 100 px wide anyway, and a step takes two thirds.
+MORE = replace(
+    THOUSAND,
+    name="thousand-more",
+    epochs=8,
+    sizes=((0, 96), (5, 128)),
+    view=(0.6, 1.0),
+    frozen=0.0,
+    kept=7,
+    body=0.5,
+)
+
 # Takes seconds on any machine: tests the chain, the result is not worth serving.
 SMOKE = Recipe(
     name="smoke", epochs=2, batch=16, sizes=((0, 64),), store=64, peak_lr=0.32, sparsity=0.5
@@ -259,6 +272,7 @@ RECIPES = {
         FINETUNE,
         TAUGHT,
         THOUSAND,
+        MORE,
         STARTER,
         SHARP,
         SMOKE,
