@@ -243,8 +243,8 @@ THOUSAND = replace(
     sparsity=0.8,
 )
 
-# The same, continued (--init) with all layers and more photos. Most of them small: what a view shows
-# of a photo that is packed at 128 px is some 100 px wide anyway, and a step takes two thirds.
+# The same, continued (--init) with all layers and more photos. Most of them small: what a view
+# shows of a photo that is packed at 128 px is some 100 px wide, and a step takes two thirds.
 MORE = replace(
     THOUSAND,
     name="thousand-more",
