@@ -15,6 +15,7 @@ from training.classes import class_table
 from training.data import Dataset
 from training.layers import CrossMapNorm
 from training.loop import Training
+from training.memory import keep_freed_memory
 from training.next_steps import next_steps
 from training.photos import Photos
 from training.plots import plot_learning_rates
@@ -36,6 +37,8 @@ def run_or_exit(arguments: argparse.Namespace) -> None:
             print(f"wrote {arguments.plot}")
             return
         with join_run() as ranks:
+            if ranks.device.type == "cpu":
+                keep_freed_memory()
             if not ranks.first:
                 logging.getLogger().setLevel(logging.ERROR)
             train(arguments, ranks)
