@@ -248,12 +248,14 @@ THOUSAND = replace(
 MORE = replace(
     THOUSAND,
     name="thousand-more",
-    epochs=8,
-    sizes=((0, 96), (5, 128)),
+    epochs=6,
+    sizes=((0, 96), (4, 128)),
     view=(0.6, 1.0),
     frozen=0.0,
     kept=7,
     body=0.5,
+    peak_lr=0.08,
+    warmup=0.02,
 )
 
 # Takes seconds on any machine: tests the chain, the result is not worth serving.
