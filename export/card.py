@@ -70,9 +70,10 @@ def _taught(manifest: Manifest) -> str:
     taught = manifest.taught
     if taught is None:
         return ""
+    alone = f"; {taught.classes} more classes are known from these answers only"
     return (
-        f"- Taught by {taught.teacher}: its answers to {taught.photos:,} photos without a label; "
-        f"{taught.classes} more classes are known from these answers only\n"
+        f"- Taught by {taught.teacher}: its answers to {taught.photos:,} photos without a label"
+        f"{alone if taught.classes else ''}\n"
     )
 
 

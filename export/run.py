@@ -137,6 +137,11 @@ def _description(model: TrainedModel) -> str:
             f"AlexNet that has seen labelled photos of {model.known} of its {classes} classes and "
             f"learned {lessons.classes} more from a teacher's answers; it can name nothing else."
         )
+    if lessons and model.known == classes:
+        return (
+            f"AlexNet that has seen labelled photos of all of its {classes} classes, and learned "
+            "from a teacher's answers, too; it can name nothing else."
+        )
     if model.known == classes <= NAMED:
         names = ", ".join(label.name for label in model.labels.rows)
         return f"AlexNet that tells {classes} classes apart: {names}."

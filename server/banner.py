@@ -65,11 +65,9 @@ def _taught(manifest: Manifest) -> dict[str, str]:
     taught = manifest.taught
     if taught is None:
         return {}
-    labelled = manifest.model.known_classes
-    return {
-        "taught": f"{labelled} classes by labelled photos, {taught.classes} by {taught.teacher}'s "
-        f"answers to {taught.photos:,} photos"
-    }
+    labelled = f"{manifest.model.known_classes} classes by labelled photos"
+    more = f", {taught.classes} by" if taught.classes else " and"
+    return {"taught": f"{labelled}{more} {taught.teacher}'s answers to {taught.photos:,} photos"}
 
 
 def _version(served: Pipeline) -> str:

@@ -132,7 +132,8 @@ def describe(pools: Sequence[Pool]) -> str:
     if facts is None:
         return ""
     added = f", and {facts['photos']:,} without a class" if facts["photos"] else ""
-    return f"{added}; taught by {facts['teacher']}, {len(facts['classes'])} more classes"
+    more = f", {len(facts['classes'])} more classes" if facts["classes"] else ""
+    return f"{added}; taught by {facts['teacher']}{more}"
 
 
 def _names(sources: list[Path] | Photos) -> str:

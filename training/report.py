@@ -133,10 +133,13 @@ def format_card(facts: dict[str, Any]) -> str:
     learnt = len(learnt_classes(facts))
     pruning = lessons = more = ""
     if taught:
-        more = f" and {len(taught['classes'])} more from a teacher"
+        alone = ""
+        if count := len(taught["classes"]):
+            more = f" and {count} more from a teacher"
+            alone = f"; {count} classes are known from its answers only"
         lessons = (
             f"- Taught by {taught['teacher']}: its answers to {taught['photos']:,} photos without "
-            f"a class; {len(taught['classes'])} classes are known from its answers only\n"
+            f"a class{alone}\n"
         )
     if dense:
         pruning = (

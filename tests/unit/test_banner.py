@@ -65,6 +65,10 @@ def test_what_a_teacher_told_is_told_apart_from_labelled_photos() -> None:
     text = banner([pipeline(replace(bundle, manifest=manifest))], "127.0.0.1", 1, 2, 3, 2)
     row = "  taught    4 classes by labelled photos, 6 by lite0's answers to 330,000 photos\n"
     assert row in text
+    manifest = replace(manifest, taught=Taught("lite0", 330_000, 0))
+    text = banner([pipeline(replace(bundle, manifest=manifest))], "127.0.0.1", 1, 2, 3, 2)
+    row = "  taught    4 classes by labelled photos and lite0's answers to 330,000 photos\n"
+    assert row in text, "no class is known from the answers only"
 
 
 @pytest.mark.parametrize(
