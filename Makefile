@@ -66,8 +66,11 @@ thousand: .venv/dev.stamp ## the starter anew: TEACHER=lite0.onnx LABELLED=a.zip
 	@$(BIN)/alexnet-train --recipe thousand --train $(LABELLED) --unlabelled $(UNLABELLED) \
 		--labels $(RUN).labels --share 0.7 --val $(VAL) --output $(RUN) \
 		$$(test -f $(RUN)/last.safetensors && echo --resume || echo --init $(INIT))
-	@$(BIN)/alexnet-export $(RUN)/model.safetensors --photos $(UNLABELLED) --val $(VAL) \
-		--precision int8 --calibration-photos 2000 --output $(RUN).tar.xz
+	@$(BIN)/alexnet-train --recipe thousand-more --train $(LABELLED) --unlabelled $(UNLABELLED) \
+		--labels $(RUN).labels --share 0.55 --val $(VAL) --output $(RUN)-more \
+		$$(test -f $(RUN)-more/last.safetensors && echo --resume || echo --init $(RUN))
+	@$(BIN)/alexnet-export $(RUN)-more/model.safetensors --photos $(UNLABELLED) --val $(VAL) \
+		--precision int8 --calibration-photos 4000 --output $(RUN).tar.xz
 
 label: .venv/dev.stamp ## a teacher's answers: ARGS="lite0.onnx --photos more.zip --output more.labels"
 	@$(BIN)/alexnet-label $(ARGS)

@@ -47,7 +47,9 @@ def test_card_banner_and_readme_say_what_it_knows_and_from_where(
     readme = (ROOT / "README.md").read_text()
     for text in (card, readme):
         assert "EfficientNet-Lite0" in text
-    assert f"{manifest.taught.classes} by {manifest.taught.teacher}" in server.banner
+    assert "labelled photos of all of its 1000 classes" in server.banner
+    taught = f"{manifest.taught.teacher}'s answers to {manifest.taught.photos:,} photos"
+    assert taught in server.banner
     for text in (card, server.banner, readme):
         assert f"{measured.top1:.1%}" in text, "the measured top-1"
         assert f"{measured.top5:.1%}" in text, "the measured top-5"
@@ -68,15 +70,15 @@ def test_the_running_server_is_as_accurate_as_the_manifest_says(
     assert photos["failed"] == 0
     assert photos["top1"] == pytest.approx(measured.top1, abs=0.004)
     assert photos["top5"] == pytest.approx(measured.top5, abs=0.004)
-    assert photos["top1"] >= 0.16
-    assert photos["top5"] >= 0.35
+    assert photos["top1"] >= 0.26
+    assert photos["top5"] >= 0.51
 
 
 @pytest.mark.process
 @needs_shared
 def test_tiny_imagenets_classes_are_told_from_one_another() -> None:
     report = run("export.evaluate", STARTER, "--photos", TILES, "--among", TILES, "--json")
-    assert json.loads(report)["scores"][0]["top1"] >= 0.473
+    assert json.loads(report)["scores"][0]["top1"] >= 0.53
 
 
 def score(server: ServerProcess, source: Path) -> dict[str, float]:
