@@ -48,5 +48,5 @@ def test_photos_get_torchvisions_probabilities() -> None:
     assert difference[large].max() < 0.045
     second, first = np.sort(theirs, axis=1)[:, -2:].T
     clear = first - second > 0.05
-    assert clear.sum() > 90
+    assert clear.sum() > 60
     assert (ours.argmax(1) == theirs.argmax(1))[clear].all()
