@@ -249,12 +249,12 @@ THOUSAND = replace(
 MORE = replace(
     THOUSAND,
     name="thousand-more",
-    epochs=6,
-    sizes=((0, 96), (4, 128)),
+    epochs=9,
+    sizes=((0, 96), (6, 128)),
     view=(0.6, 1.0),
     frozen=0.0,
     body=0.5,
-    peak_lr=0.08,
+    peak_lr=0.06,
     warmup=0.02,
 )
 
