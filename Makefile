@@ -60,14 +60,16 @@ train: .venv/dev.stamp ## a model of your own photos: ARGS="photos/"
 # docs/starter.md says what goes in. Ctrl-C saves; the same command goes on.
 RUN ?= runs/thousand
 INIT ?= runs/sharp
-thousand: .venv/dev.stamp ## the starter anew: TEACHER=lite0.onnx LABELLED=a.zip UNLABELLED="b.zip c.zip" VAL=val.zip
+thousand: .venv/dev.stamp ## the starter anew: TEACHER=a.onnx LABELLED=b.zip UNLABELLED=c.zip CLOSEST=d.zip VAL=e.zip
 	@$(BIN)/alexnet-label $(TEACHER) --photos $(UNLABELLED) --val $(VAL) --recipe thousand \
 		--views 1 --output $(RUN).labels
 	@$(BIN)/alexnet-train --recipe thousand --train $(LABELLED) --unlabelled $(UNLABELLED) \
 		--labels $(RUN).labels --share 0.7 --val $(VAL) --output $(RUN) \
 		$$(test -f $(RUN)/last.safetensors && echo --resume || echo --init $(INIT))
+	@$(BIN)/alexnet-label $(TEACHER) --photos $(CLOSEST) --recipe thousand-more --output $(RUN)-closest.labels
 	@$(BIN)/alexnet-train --recipe thousand-more --train $(LABELLED) --unlabelled $(UNLABELLED) \
-		--labels $(RUN).labels --share 0.55 --val $(VAL) --output $(RUN)-more \
+		--unlabelled $(CLOSEST) --labels $(RUN).labels $(RUN)-closest.labels --share 0.35 0.3 \
+		--val $(VAL) --output $(RUN)-more \
 		$$(test -f $(RUN)-more/last.safetensors && echo --resume || echo --init $(RUN))
 	@$(BIN)/alexnet-export $(RUN)-more/model.safetensors --photos $(UNLABELLED) --val $(VAL) \
 		--precision int8 --calibration-photos 4000 --output $(RUN).tar.xz

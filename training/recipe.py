@@ -245,7 +245,8 @@ THOUSAND = replace(
 
 # The same, continued (--init) with all layers and more photos. Most of them small: what a view
 # shows of a photo that is packed at 128 px is some 100 px wide, and a step takes two thirds.
-# Expect 27 % / 52 % of 1,000 Flickr photos: 67 minutes on two cores (docs/records/).
+# It ran twice from the weights of `thousand`, first shorter and at a higher rate: 27 % / 52 % of
+# 1,000 Flickr photos in 67 minutes on two cores, then 31 % / 56 % in 96 (docs/records/).
 MORE = replace(
     THOUSAND,
     name="thousand-more",
