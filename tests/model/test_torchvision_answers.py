@@ -22,9 +22,9 @@ PHOTOS = ROOT.parent / "shared" / "photos"
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the shared photos are not on this machine")
 def test_photos_get_torchvisions_probabilities() -> None:
-    """With the exact centre the 17 photos that are decoded at full size are off by up to 0.17, and
-    6 of 113 first classes differ. Here it is 0.0064, and 0.028 for those that are large enough to
-    be decoded at half size, more or less by the processor's vector units."""
+    """How far probabilities are off depends on how sure the network is, so the measure is how far
+    the exact centre would be off: thirteen times as far for photos that are decoded at full size,
+    seven times for those that are large enough to be decoded at half size."""
     bundle = Bundle.open(STARTER)
     artifact = bundle.files[bundle.manifest.artifacts[0].file]
     predict = predictor(float_graph(artifact).SerializeToString())
@@ -40,12 +40,14 @@ def test_photos_get_torchvisions_probabilities() -> None:
         return softmax(infer_all(predict, np.stack(crops), 20))
 
     ours = probabilities([preprocess(photo, spec).crop for photo in photos])
+    centre = replace(spec, geometry="centre")
+    centred = probabilities([preprocess(photo, centre).crop for photo in photos])
     images = [Image.open(io.BytesIO(photo)).convert("RGB") for photo in photos]
     theirs = probabilities([resize_and_crop(image, spec.resize, spec.crop) for image in images])
     large = np.array([min(image.size) >= 2 * spec.resize for image in images])
-    difference = np.abs(ours - theirs).max(1)
-    assert difference[~large].max() < 0.015
-    assert difference[large].max() < 0.045
+    for size in large, ~large:
+        difference, other = (np.abs(p - theirs).max(1)[size].mean() for p in (ours, centred))
+        assert difference < other / 5
     second, first = np.sort(theirs, axis=1)[:, -2:].T
     clear = first - second > 0.05
     assert clear.sum() > 60
