@@ -11,6 +11,7 @@ from pathlib import Path
 ENGINE, DECODER, LOADER = 5, 10, 19
 
 CGROUPS, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+TASKS = Path("/proc/self/task")
 
 
 def available(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
@@ -69,10 +70,10 @@ def yield_to_others(nice: int) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 
 
-def threads_yield(names: Collection[str], nice: int) -> None:
+def threads_yield(names: Collection[str], nice: int, tasks: Path = TASKS) -> None:
     """Of this process's threads that a library has started, and named so, and of those that they
-    will start."""
-    with suppress(OSError):
-        for thread in Path("/proc/self/task").iterdir():
+    will start. A thread may end while the others are looked at."""
+    for thread in tasks.iterdir() if tasks.is_dir() else ():
+        with suppress(OSError):
             if (thread / "comm").read_text(encoding="utf-8").strip() in names:
                 os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)

@@ -1,6 +1,7 @@
-"""How many threads a container with a quota gets."""
+"""How many threads a container with a quota gets, and which threads yield."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,24 @@ def test_there_is_always_at_least_one_thread(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set())
     assert available(tmp_path) == 1
+
+
+def test_a_thread_that_ends_meanwhile_does_not_keep_the_others_from_yielding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        for ended in range(20):
+            (tmp_path / f"9{ended}").mkdir()
+        task = tmp_path / str(thread.native_id)
+        task.mkdir()
+        (task / "comm").write_text("event_engine\n")
+        listed = sorted(tmp_path.iterdir(), key=lambda folder: folder == task)
+        monkeypatch.setattr(Path, "iterdir", lambda folder: iter(listed))
+        cpus.threads_yield({"event_engine"}, cpus.DECODER, tmp_path)
+        assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) == cpus.DECODER
+    finally:
+        done.set()
+        thread.join()
