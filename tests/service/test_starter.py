@@ -78,7 +78,7 @@ def test_the_running_server_is_as_accurate_as_the_manifest_says(
 @needs_shared
 def test_tiny_imagenets_classes_are_told_from_one_another() -> None:
     report = run("export.evaluate", STARTER, "--photos", TILES, "--among", TILES, "--json")
-    assert json.loads(report)["scores"][0]["top1"] >= 0.525
+    assert json.loads(report)["scores"][0]["top1"] >= 0.53
 
 
 def score(server: ServerProcess, source: Path) -> dict[str, float]:

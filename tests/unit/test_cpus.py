@@ -83,7 +83,7 @@ def test_a_thread_that_ends_meanwhile_does_not_keep_the_others_from_yielding(
     thread.start()
     try:
         for ended in range(20):
-            (tmp_path / f"9{ended}").mkdir()
+            (tmp_path / f"ended-{ended}").mkdir()
         task = tmp_path / str(thread.native_id)
         task.mkdir()
         (task / "comm").write_text("event_engine\n")
