@@ -66,9 +66,10 @@ thousand: .venv/dev.stamp ## the starter anew: TEACHER=a.onnx LABELLED=b.zip UNL
 	@$(BIN)/alexnet-train --recipe thousand --train $(LABELLED) --unlabelled $(UNLABELLED) \
 		--labels $(RUN).labels --share 0.7 --val $(VAL) --output $(RUN) \
 		$$(test -f $(RUN)/last.safetensors && echo --resume || echo --init $(INIT))
-	@$(BIN)/alexnet-label $(TEACHER) --photos $(CLOSEST) --recipe thousand-more --output $(RUN)-closest.labels
+	@$(BIN)/alexnet-label $(TEACHER) --photos $(CLOSEST) --recipe thousand-more --views 6 \
+		--output $(RUN)-closest.labels
 	@$(BIN)/alexnet-train --recipe thousand-more --train $(LABELLED) --unlabelled $(UNLABELLED) \
-		--unlabelled $(CLOSEST) --labels $(RUN).labels $(RUN)-closest.labels --share 0.35 0.3 \
+		--unlabelled $(CLOSEST) --labels $(RUN).labels $(RUN)-closest.labels --share 0.3 0.45 \
 		--val $(VAL) --output $(RUN)-more \
 		$$(test -f $(RUN)-more/last.safetensors && echo --resume || echo --init $(RUN))
 	@$(BIN)/alexnet-export $(RUN)-more/model.safetensors --photos $(UNLABELLED) --val $(VAL) \
