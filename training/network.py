@@ -153,25 +153,22 @@ class AlexNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps = self.features(x)
         height, width = maps.shape[-2:]
-        if self._folds and height == width < self.pooled and self.pooled % width == 0:
+        if self.training and height == width < self.pooled and self.pooled % width == 0:
             return self._folded(maps)
         return self.classifier(torch.flatten(self.avgpool(maps), 1))
-
-    @property
-    def _folds(self) -> bool:
-        dropout = self.classifier[0]
-        return self.training and not (isinstance(dropout, nn.Dropout) and dropout.p)
 
     def _folded(self, maps: Tensor) -> Tensor:
         """The same for small crops in training, with a ninth or a quarter of the first fully
         connected layer's work: pooling to 6 x 6 would repeat each of their 2 x 2 or 3 x 3 places,
-        so the weights of its copies are added up instead."""
+        so the weights of its copies are added up instead. Dropout drops all copies of a place
+        together: one alone would be made up for by the others."""
         index, first = next(
             (i, layer) for i, layer in enumerate(self.classifier) if isinstance(layer, nn.Linear)
         )
         places = pooling(maps.shape[-1], self.pooled).to(maps.device)
         weight = first.weight.view(-1, self.pooled**2) @ places
-        hidden = F.linear(maps.flatten(1), weight.view(len(first.weight), -1), first.bias)
+        kept = self.classifier[:index](maps.flatten(1))
+        hidden = F.linear(kept, weight.view(len(first.weight), -1), first.bias)
         return self.classifier[index + 1 :](hidden)
 
 

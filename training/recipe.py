@@ -251,8 +251,8 @@ THOUSAND = replace(
 MORE = replace(
     THOUSAND,
     name="thousand-more",
-    epochs=8,
-    sizes=((0, 96), (5, 128)),
+    epochs=7,
+    sizes=((0, 96), (4, 128)),
     view=(0.6, 1.0),
     frozen=0.0,
     body=0.5,

@@ -44,7 +44,7 @@ async def test_a_photo_becomes_bars_and_a_crop_within_a_second(server: ServerPro
         await expect(first.locator(".label")).to_have_text("jellyfish")
         await expect(first.locator(".path")).to_have_text("animal › invertebrate › coelenterate")
         await expect(page.locator(".crop figcaption").first).to_have_text(
-            f"What the network saw: {side} × {side}."
+            f"What the network saw: {side}\u00a0×\u00a0{side}."
         )
         await expect(page.locator(".stages li")).to_have_count(5)
         await expect(page.locator("#said")).to_contain_text("sample.jpg: jellyfish, ")

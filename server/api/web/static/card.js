@@ -90,7 +90,7 @@ export class Card {
     image.src = URL.createObjectURL(await crop(this.photo));
     await image.decode();
     URL.revokeObjectURL(image.src);
-    const words = `What the network saw: ${image.naturalWidth} × ${image.naturalHeight}.`;
+    const words = `What the network saw: ${image.naturalWidth}\u00a0×\u00a0${image.naturalHeight}.`;
     const figure = element("figure", { className: "crop" }, element("div", {}, image),
       element("figcaption", {}, words));
     if (this.hidden) figure.lastChild.append(" Your browser cannot show the photo itself.");
