@@ -160,16 +160,22 @@ class AlexNet(nn.Module):
     def _folded(self, maps: Tensor) -> Tensor:
         """The same for small crops in training, with a ninth or a quarter of the first fully
         connected layer's work: pooling to 6 x 6 would repeat each of their 2 x 2 or 3 x 3 places,
-        so the weights of its copies are added up instead. Dropout drops all copies of a place
-        together: one alone would be made up for by the others."""
+        so the weights of its copies are added up instead. Dropout of n copies is a noise whose
+        variance is an n-th, so the place itself is dropped more seldom, with the same variance."""
         index, first = next(
             (i, layer) for i, layer in enumerate(self.classifier) if isinstance(layer, nn.Linear)
         )
         places = pooling(maps.shape[-1], self.pooled).to(maps.device)
         weight = first.weight.view(-1, self.pooled**2) @ places
-        kept = self.classifier[:index](maps.flatten(1))
+        kept = F.dropout(maps.flatten(1), self._dropout_of_a_place(maps.shape[-1]))
         hidden = F.linear(kept, weight.view(len(first.weight), -1), first.bias)
         return self.classifier[index + 1 :](hidden)
+
+    def _dropout_of_a_place(self, side: int) -> float:
+        dropout = self.classifier[0]
+        p = dropout.p if isinstance(dropout, nn.Dropout) else 0.0
+        copies = (self.pooled // side) ** 2
+        return p / (p + copies * (1 - p))
 
 
 def pooling(side: int, pooled: int) -> Tensor:
