@@ -160,8 +160,8 @@ class AlexNet(nn.Module):
     def _folded(self, maps: Tensor) -> Tensor:
         """The same for small crops in training, with a ninth or a quarter of the first fully
         connected layer's work: pooling to 6 x 6 would repeat each of their 2 x 2 or 3 x 3 places,
-        so the weights of its copies are added up instead. Dropout of n copies is a noise whose
-        variance is an n-th, so the place itself is dropped more seldom, with the same variance."""
+        so the weights of its copies are added up instead. Dropout of n copies with equal weights
+        has an n-th of the variance, so the place itself is dropped more seldom: as strong."""
         index, first = next(
             (i, layer) for i, layer in enumerate(self.classifier) if isinstance(layer, nn.Linear)
         )

@@ -216,6 +216,22 @@ def test_small_crops_train_as_if_their_maps_were_pooled(arch: str, side: int, wi
 
 
 @pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("side", [96, 128])
+def test_dropout_of_small_crops_is_as_strong_as_of_their_pooled_maps(side: int) -> None:
+    torch.manual_seed(0)
+    network = AlexNet(10, "alexnet", dropout=0.4).train()
+    maps = network.features(torch.rand(1, 3, side, side)).detach().expand(3000, -1, -1, -1)
+    network.features = nn.Sequential()
+    network.classifier = network.classifier[:2]  # up to the first layer with weights
+    with torch.no_grad():
+        weight = network.fully_connected[0].weight.view(-1, 256, 6, 6)
+        weight.copy_(weight[..., :1, :1].expand_as(weight))  # copies with the same weights
+        ours, whole = network(maps), network.classifier(network.avgpool(maps).flatten(1))
+    assert ours.var(0).sum() == pytest.approx(float(whole.var(0).sum()), rel=0.05)
+    torch.testing.assert_close(ours.mean(0), whole.mean(0), rtol=0.1, atol=0.02)
+
+
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("arch", ["alexnet", "alexnet2012"])
 def test_dropout_acts_in_training_only(arch: str) -> None:
     network, x = random_network(arch), noise(2, 3, 64, 64)
