@@ -40,6 +40,7 @@ from server.scheduler.batcher import BatchPolicy
 from server.scheduler.cache import AnswerCache
 from server.scheduler.decoder import Decoder
 from server.scheduler.gate import Limits
+from server.scheduler.lane import Lane
 from server.service import Service, State
 from server.telemetry import traces
 from server.telemetry.machine import Machine
@@ -106,9 +107,10 @@ def build(
     if door.certificates and not seat:  # of workers the supervisor tells it
         watch_certificate(metrics.registry, door.certificates.days_left)
     decode_threads = config.decode_threads or cpus.available()
-    decoder = Decoder(
-        decode_threads, config.max_image_pixels, config.priority_levels, config.max_photo_bytes
-    )
+    room, levels = config.max_photo_bytes, config.priority_levels
+    most = room - room // 8
+    lane = Lane(seat.folder / "large.lock", config.workers * most) if seat else None
+    decoder = Decoder(decode_threads, config.max_image_pixels, levels, room, lane)
     policy = BatchPolicy(
         config.max_batch_size,
         numbers(config.preferred_batch_size),

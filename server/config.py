@@ -16,6 +16,8 @@ from server.models.policy import VersionPolicy
 # As a browser writes it: in small letters, without a path.
 ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+")
 
+DAY_S = 86_400
+
 
 class ConfigError(ValueError):
     """One line for each mistake."""
@@ -62,6 +64,14 @@ def numbers(text: str, least: int = 0) -> tuple[int, ...]:
     return found
 
 
+def _largest(text: str) -> int:
+    """0 for what are no numbers: its own check says so."""
+    try:
+        return max(numbers(text), default=0)
+    except ValueError:
+        return 0
+
+
 def origins(text: str) -> frozenset[str]:
     """`https://a.example,https://b.example` or `*`; raises ValueError."""
     found = frozenset(text.split(",")) if text else frozenset()
@@ -80,6 +90,9 @@ _NAME = Check(
 )
 _POSITIVE = Check(lambda value: value >= 1, "be at least 1")
 _NOT_NEGATIVE = Check(lambda value: value >= 0, "be at least 0")
+# Far above what is of use, and below what gRPC, which counts milliseconds and bytes in 32 bits, and
+# threads can take.
+_UP_TO_A_DAY = _between(0, DAY_S)
 _PORT = _between(0, 65535, " (0 picks a free one)")
 _THREADS = _between(0, 1024)
 _SHARES = _read_by(lambda text: VersionPolicy(weights=text), "be shares of versions: 1=90,2=10")
@@ -100,7 +113,7 @@ class Config:
         "versions to serve: latest, latest:N, all, or 1,3")
     version_weights: str = _option("", "model", _SHARES,
         "shares of requests that name no version: 1=90,2=10; else the latest gets all")
-    poll_s: float = _option(0.0, "model", _NOT_NEGATIVE,
+    poll_s: float = _option(0.0, "model", _UP_TO_A_DAY,
         "look for new versions so often; 0 is never")
     repository_control: str = _option("off", "model", _one_of("off", "local", "key"),
         "what may load and unload versions: off is nothing, local is this machine and keys that "
@@ -116,10 +129,10 @@ class Config:
         "path of a Unix socket for REST, too, without TLS: for a proxy on this machine")
     grpc_socket: str = _option("", "address", _ANY,
         "path of a Unix socket for gRPC, too, without TLS")
-    http_keepalive_s: float = _option(75.0, "address", _POSITIVE,
+    http_keepalive_s: float = _option(75.0, "address", _between(1, DAY_S),
         "an HTTP connection without a request in it is closed after so long: later than the "
         "balancer closes its own")
-    max_connection_age_s: float = _option(0.0, "address", _NOT_NEGATIVE,
+    max_connection_age_s: float = _option(0.0, "address", _between(0, 20 * DAY_S),
         "a connection takes no more requests then, so that balancers spread callers over new "
         "servers; 0 is never")
     tls_certificate: str = _option("", "door", _ANY,
@@ -143,21 +156,21 @@ class Config:
         "threads of an engine on the CPU; 0 is one for each CPU of the worker")
     decode_threads: int = _option(0, "speed", _THREADS,
         "threads that decode photos; 0 is one for each CPU of the worker")
-    max_batch_size: int = _option(32, "speed", _POSITIVE,
+    max_batch_size: int = _option(32, "speed", _between(1, 4096),
         "photos in one run of the engine, at most")
     preferred_batch_size: str = _option("", "speed",
         _read_by(lambda text: numbers(text, 1), "be sizes: 8,16"),
         "sizes that the engine likes: 8,16; the largest that can be filled is taken")
-    max_queue_delay_microseconds: int = _option(0, "speed", _NOT_NEGATIVE,
+    max_queue_delay_microseconds: int = _option(0, "speed", _between(0, 60_000_000),
         "how long a photo may wait for a fuller batch")
     priority_levels: int = _option(1, "speed", _between(1, 8),
         "priorities that requests may name, 1 the highest; each gets four times the share of the "
         "next")
     default_priority_level: int = _option(0, "speed", _NOT_NEGATIVE,
         "of requests that name none; 0 is the lowest")
-    max_queue_size: int = _option(256, "limits", _POSITIVE,
+    max_queue_size: int = _option(256, "limits", _between(1, 100_000),
         "requests under way, at most; the next is refused at once (429)")
-    max_request_bytes: int = _option(20_000_000, "limits", _POSITIVE,
+    max_request_bytes: int = _option(20_000_000, "limits", _between(1, 2_000_000_000),
         "bytes of an upload, at most (413)")
     max_photo_bytes: int = _option(1_000_000_000, "limits", _POSITIVE,
         "bytes of all photos under way (429); as much again is for those being decoded, at most "
@@ -165,13 +178,13 @@ class Config:
     max_image_pixels: int = _option(64_000_000, "limits", _between(1, 178_956_970),
         "pixels that are decoded of a photo, at most (413); a JPEG that is decoded at a fraction "
         "may have up to four times as many")
-    request_timeout_ms: int = _option(10_000, "limits", _POSITIVE,
+    request_timeout_ms: int = _option(10_000, "limits", _between(1, 1000 * DAY_S),
         "deadline of a request that names none")
     cache_bytes: int = _option(0, "limits", _NOT_NEGATIVE,
         "memory of a worker for answers, kept for photos that come again; 0 keeps none")
-    drain_delay_s: float = _option(0.0, "stopping", _NOT_NEGATIVE,
+    drain_delay_s: float = _option(0.0, "stopping", _UP_TO_A_DAY,
         "after SIGTERM go on accepting for so long, not ready any more")
-    drain_timeout_s: float = _option(30.0, "stopping", _NOT_NEGATIVE,
+    drain_timeout_s: float = _option(30.0, "stopping", _UP_TO_A_DAY,
         "then finish what was accepted, for so long at most")
     log_level: str = _option("info", "log", _one_of(*_LEVELS),
         "least severe level that is logged: debug, info, warning or error")
@@ -189,6 +202,8 @@ class Config:
         ]
         if self.default_priority_level > self.priority_levels:
             wrong.append("default_priority_level must not be above priority_levels")
+        if _largest(self.preferred_batch_size) > self.max_batch_size:
+            wrong.append("preferred_batch_size must not have sizes above max_batch_size")
         if bool(self.tls_certificate) != bool(self.tls_key):
             wrong.append("tls_certificate and tls_key go together")
         if self.tls_client_ca and not self.tls_certificate:

@@ -4,6 +4,7 @@ Their decoders hold what is declared here: libheif refuses a picture that is ano
 libavif, which scales it, the streams are looked into.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import unpack_from
@@ -13,6 +14,8 @@ from alexnet.formats.row import Plain, Size
 
 MAX_BOXES = 2000
 """In one box. A photo of 50 megapixels in tiles of 512 px has 200 items."""
+_MOST = {b"ipco": 1, b"ipma": 4, b"iloc": 1, b"iinf": 1}
+"""Of one kind: an association (ipma) may come in two versions with two sets of flags."""
 MAX_TILE_PIXELS = 4_200_000
 """Of other pictures in the file that are larger than the primary one: tiles are."""
 _AVIF, _HEIC = (
@@ -142,11 +145,21 @@ def _read_meta(data: bytes, start: int, end: int, boxes: _Boxes) -> None:
             properties = at, after
     if not properties:
         return
+    seen: Counter[bytes] = Counter()
     for kind, at, after in _walk(data, *properties):
+        _count(seen, kind)
         if kind == b"ipco":
             boxes.properties = list(_walk(data, at, after))
         elif kind == b"ipma":
             boxes.associations += _associated(data, at, after, boxes.item)
+
+
+def _count(seen: Counter[bytes], kind: bytes) -> None:
+    """Raises ValueError for a box of which the standard allows no more: each is read whole, and
+    thousands of them would take seconds."""
+    seen[kind] += 1
+    if seen[kind] > _MOST.get(kind, MAX_BOXES):
+        raise ValueError(f"the picture has too many '{kind.decode()}' boxes; save it anew")
 
 
 def _items(data: bytes) -> list[tuple[int, int]]:
@@ -156,7 +169,9 @@ def _items(data: bytes) -> list[tuple[int, int]]:
     for kind, start, end in _walk(data, 0, len(data)):
         if kind != b"meta":
             continue
+        seen: Counter[bytes] = Counter()
         for inner, at, after in _walk(data, start + 4, end):
+            _count(seen, inner)
             if inner == b"iloc":
                 places = _places(data, at, after)
             elif inner == b"iinf":

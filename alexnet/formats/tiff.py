@@ -22,6 +22,7 @@ _NO_LIMIT, _FAX, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKED = 1, (2, 3, 4), 5,
 _COMPRESSIONS = {_NO_LIMIT, *_FAX, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKED}
 _WHITE_IS_ZERO, _MEANINGS = 0, range(7)
 _MAX_VALUES_BYTES = 8 << 20  # of all tags together: two numbers for each of a picture's strips
+_NO_NUMBER = "the TIFF has a size that is no number; save it anew"
 # Frames of a JPEG that hold the whole picture, or that are not read: only baseline is.
 _BAD_FRAMES = tuple(bytes((0xFF, marker)) for marker in (0xC2, 0xC3, 0xC9, 0xCA, 0xCB))
 
@@ -34,7 +35,7 @@ def size(data: bytes) -> Size | None:
     entries = {entry[0]: entry for entry in _entries(data, order)}
     if _WIDTH not in entries or _HEIGHT not in entries:
         return None
-    width, height = (_values(data, order, entries[tag])[0] for tag in (_WIDTH, _HEIGHT))
+    width, height = (_number(data, order, entries[tag]) for tag in (_WIDTH, _HEIGHT))
     return width, height
 
 
@@ -88,11 +89,18 @@ def _after(data: bytes, order: str, entries: int) -> int:
 def _values(data: bytes, order: str, entry: _Entry) -> tuple[int, ...]:
     _, kind, count, inside = entry
     if kind not in _NUMBERS or not 0 < count <= _MAX_VALUES_BYTES:
-        raise ValueError("the TIFF has a size that is no number; save it anew")
+        raise ValueError(_NO_NUMBER)
     if count * _UNITS[kind] <= 4:
         return unpack_from(f"{order}{count}{_NUMBERS[kind]}", inside)
     (at,) = unpack_from(order + "I", inside)
     return unpack_from(f"{order}{count}{_NUMBERS[kind]}", data, at)
+
+
+def _number(data: bytes, order: str, entry: _Entry) -> int:
+    """Its only value: reading the millions that it may claim to have takes a second."""
+    if entry[2] != 1:
+        raise ValueError(_NO_NUMBER)
+    return _values(data, order, entry)[0]
 
 
 def _check(values: dict[int, tuple[int, ...]]) -> None:

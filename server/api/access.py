@@ -109,7 +109,7 @@ def check_host(host: str, listening: str) -> None:
     """A foreign name that resolves to the loopback makes a foreign page one of this server's.
     `listening` is our end of the connection. Raises Disabled for a name that is not the
     loopback's, where the connection is."""
-    if not _is_loopback(listening):
+    if not is_loopback(listening):
         return
     name = re.sub(r":\d*$", "", host.lower()).rstrip(".").strip("[]")
     if name and name != "localhost" and not name.endswith(".localhost") and not _is_address(name):
@@ -119,8 +119,13 @@ def check_host(host: str, listening: str) -> None:
         )
 
 
-def _is_loopback(address: str) -> bool:
-    return _is_address(address) and ip_address(address).is_loopback
+def is_loopback(address: str) -> bool:
+    """Also of an IPv4 address as a socket of both families shows it, ::ffff:127.0.0.1, which Python
+    before 3.13 does not take for one. What is no address is none."""
+    if not _is_address(address):
+        return False
+    found = ip_address(address)
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 def _is_address(name: str) -> bool:

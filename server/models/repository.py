@@ -162,6 +162,7 @@ class Repository:
         """Loads what has changed on disk, for ever. What cannot be served is logged once, and
         passed over: it keeps no other version from being served."""
         seen: set[tuple[str, str]] = set()
+        said = ""
         while True:
             await asyncio.sleep(every_s)
             try:
@@ -174,8 +175,11 @@ class Repository:
                     seen = marks
                     async with self._changing:
                         await self._load_the_rest()
+                said = ""
             except (BundleError, OSError) as error:
-                log.error("the new versions are not served: %s", error)
+                if str(error) != said:
+                    log.error("the new versions are not served: %s", error)
+                said = str(error)
             except Exception:
                 log.exception("a bug kept new versions from being served")
 

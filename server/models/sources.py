@@ -41,9 +41,9 @@ def sources(path: Path) -> list[Source]:
         version = child.name.removesuffix(".tar.xz")
         if version.isdecimal() and version == str(int(version)) and int(version) > 0:
             source = _source(version, child)
-            if version in found:
-                name = source.path.name
-                raise BundleError(f"{path} has version {version} twice: {name} and another")
+            if other := found.get(version):
+                names = f"{other.path.name} and {child.name}"
+                source = Source(version, child, "", f"{path} has version {version} twice: {names}")
             found[version] = source
     if not found:
         raise BundleError(f"{path} is no model bundle, and no folder of versions such as {path}/1")

@@ -24,6 +24,7 @@ from server.errors import (
 )
 from server.scheduler import cpus
 from server.scheduler.job import Job
+from server.scheduler.lane import Lane
 from server.scheduler.queue import FairQueue
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ YIELD = 4
 KEPT_S = 10.0
 """After the last photo that is not costly: until then a thread is kept for the next one."""
 
+LOOK_S = 0.1
+"""Between looks for room that nothing tells of."""
+
 
 def turn_of(deadline: float, decode_s: float) -> float:
     """Shortest first, and the longer ones age: nothing that comes after their turn goes before."""
@@ -59,11 +63,17 @@ class Decoder:
     """Takes jobs in the order of the queue and hands each on, decoded, to its version."""
 
     def __init__(
-        self, threads: int, max_pixels: int, priority_levels: int, max_bytes: int = 1 << 30
+        self,
+        threads: int,
+        max_pixels: int,
+        priority_levels: int,
+        max_bytes: int = 1 << 30,
+        lane: Lane | None = None,
     ):
         """`max_bytes`: of all that is being decoded at once. Costly photos leave an eighth of that
-        to the others."""
+        to the others; one that needs more goes through the `lane`, where there are workers."""
         self.threads, self.max_pixels, self.max_bytes = threads, max_pixels, max_bytes
+        self._lane = lane
         self.queue = FairQueue(priority_levels, turn)
         self.soon: set[Job] = set()
         """Those of the queue that are not costly."""
@@ -79,10 +89,11 @@ class Decoder:
 
     def check_room(self, decoding_bytes: int) -> None:
         """Raises TooLarge."""
-        if decoding_bytes > self.most_bytes:
+        most = self._lane.most_bytes if self._lane else self.most_bytes
+        if decoding_bytes > most:
             raise TooLarge(
                 f"decoding the image would take {decoding_bytes:,} bytes of memory; at most "
-                f"{self.most_bytes:,} are given to one: send it smaller"
+                f"{most:,} are given to one: send it smaller"
             )
 
     def submit(self, job: Job) -> None:
@@ -141,6 +152,8 @@ class Decoder:
             finally:
                 with self.queue.changed:
                     self._running.remove(job)
+                    if self._lane and self._is_large(job):
+                        self._lane.leave()
                     self.queue.changed.notify_all()
             del job  # an idle thread holds no photo
 
@@ -150,8 +163,9 @@ class Decoder:
             while not self._closed:
                 if job := self._take():
                     return job
-                # Every decode ends, and tells; that no thread is kept any more, the clock does.
-                self.queue.changed.wait(KEPT_S / 10 if self.queue.jobs else None)
+                # Every decode here ends, and tells; nothing tells that no thread is kept any more,
+                # or that another worker has left the lane.
+                self.queue.changed.wait(LOOK_S if self.queue.jobs else None)
         return None
 
     def _take(self) -> Job | None:
@@ -179,7 +193,13 @@ class Decoder:
             running, most = [each for each in running if each.costly], self.most_bytes
             if len(running) >= self._most_costly:
                 return False
-        return not running or sum(j.decoding_bytes for j in [*running, job]) <= most
+        if running:  # what goes through the lane leaves the others their eighth, too
+            sizes = [min(each.decoding_bytes, self.most_bytes) for each in running]
+            return sum(sizes) + job.decoding_bytes <= most
+        return not (self._lane and self._is_large(job)) or self._lane.enter()
+
+    def _is_large(self, job: Job) -> bool:
+        return job.decoding_bytes > self.most_bytes
 
     @property
     def most_bytes(self) -> int:

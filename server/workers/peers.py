@@ -78,7 +78,7 @@ def routes(
     async def load(request: web.Request) -> web.Response:
         try:
             await control.load()
-        except BundleError as error:
+        except (BundleError, OSError) as error:
             return web.Response(status=409, text=str(error))
         return web.Response()
 

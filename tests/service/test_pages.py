@@ -83,6 +83,8 @@ def test_a_server_that_is_open_to_the_network_has_the_name_that_it_is_given() ->
         access.check_host("photos.example", listening)
     with pytest.raises(Disabled, match="not 'photos'"):
         access.check_host("photos:80", "127.0.0.1")
+    with pytest.raises(Disabled, match="not 'photos'"):
+        access.check_host("photos", "::ffff:127.0.0.1")  # of a socket for both families
 
 
 @pytest.mark.parametrize(

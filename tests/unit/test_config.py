@@ -132,7 +132,7 @@ def test_all_mistakes_of_all_sources_are_reported_together(tmp_path: Path) -> No
         "ALEXNET_HTTP_PORT must be a whole number, not 'eighty'",
         "--drain-delay-s must be a number, not 'soon'",
         "grpc_port must lie between 0 and 65535 (0 picks a free one), not 70000",
-        "max_queue_size must be at least 1, not 0",
+        "max_queue_size must lie between 1 and 100000, not 0",
         "log_level must be one of debug, info, warning, error, not 'loud'",
     ])  # fmt: skip
 
@@ -213,12 +213,21 @@ def test_a_whole_number_of_seconds_in_the_file_becomes_a_float(tmp_path: Path) -
         ("--precision", "int4"), ("--log-format", "xml"), ("--host", ""), ("--model", ""),
         ("--preferred-batch-size", "0"), ("--preferred-batch-size", "8,-1"), ("--devices", "-1"),
         ("--decode-threads", "1025"), ("--engine-threads", "1025"),
+        ("--max-request-bytes", "2147483648"), ("--max-connection-age-s", "2592000"),
+        ("--max-connection-age-s", "inf"), ("--drain-timeout-s", "inf"),
+        ("--max-batch-size", "70000"), ("--max-queue-size", "1000000000"),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_a_mistake(flag: str, value: str) -> None:
     (told,) = mistakes(f"{flag}={value}")
     assert told.startswith(f"{flag[2:].replace('-', '_')} must ")
     assert value in told
+
+
+def test_a_preferred_batch_is_one_that_may_be() -> None:
+    assert load(["--preferred-batch-size", "8,32"], NOTHING).max_batch_size == 32
+    (told,) = mistakes("--max-batch-size", "8", "--preferred-batch-size", "4,16")
+    assert told == "preferred_batch_size must not have sizes above max_batch_size"
 
 
 @pytest.mark.parametrize("content", [None, b"http_port = ", b"\xff\xfe"])
@@ -244,7 +253,7 @@ def test_a_wrong_configuration_prints_every_mistake_and_exits_with_code_2() -> N
     assert run.stderr.splitlines() == [
         "alexnet-server: the configuration is wrong",
         "--http-port must be a whole number, not 'http'",
-        "max_batch_size must be at least 1, not 0",
+        "max_batch_size must lie between 1 and 4096, not 0",
     ]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from alexnet.formats import FORMATS
 from alexnet.header import Header
 from alexnet.preprocess import Photo
 from alexnet.samples import KINDS
+from server.errors import TooLarge
 from server.scheduler import decoder as module
 from server.scheduler.costs import CostModel
 from server.scheduler.decoder import COSTLY_S, KEPT_S, YIELD, Decoder, turn
 from server.scheduler.job import Job
+from server.scheduler.lane import Lane
 from tests.batching import request
 from tests.fakes import SIDE, Fake, believe, faking, flat
 from tests.photos import png
@@ -94,6 +97,30 @@ async def test_costly_photos_that_wait_for_room_keep_none_from_the_others(held: 
         assert decoder._take() is jobs[1]
     decoder._running.clear()
     decoder.close()
+
+
+async def test_a_photo_above_a_workers_part_goes_through_the_lane_one_at_a_time(
+    tmp_path: Path,
+) -> None:
+    path, part, large = tmp_path / "lane", 8000, 20_000
+    workers = [Decoder(4, 1_000_000, 1, part, Lane(path, 4 * part)) for _ in range(2)]
+    with pytest.raises(TooLarge, match="at most 32,000 are given"):
+        workers[0].check_room(4 * part + 1)
+    asked = [[job(60.0, 1.0, decoding_bytes=size) for size in (large, 1000)] for _ in workers]
+    for decoder, jobs in zip(workers, asked, strict=True):
+        decoder.check_room(large)
+        for each in jobs:
+            decoder.queue.push(each)
+        with decoder.queue.changed:
+            taken = decoder._take()
+            assert taken is (jobs[0] if decoder is workers[0] else None)
+            decoder.queue.push(small := job(99.0, 0.01, decoding_bytes=900))
+            assert decoder._take() is small, "an eighth is left to the others"
+    workers[0]._lane.leave()  # type: ignore[union-attr]
+    assert workers[1]._take() is asked[1][0]
+    for decoder in workers:
+        decoder._running.clear()
+        decoder.close()
 
 
 def job(deadline: float, decode_s: float, **facts: Any) -> Job:

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,7 @@ def test_the_bytes_of_a_jpeg_are_those_that_pillow_decodes(
 
 PEAK = """
 import io, sys
+from collections.abc import Callable
 from pathlib import Path
 from PIL import Image
 from alexnet.preprocess import preprocess
@@ -251,3 +253,33 @@ def test_made_photos_are_of_the_kind_and_size_asked_for_and_the_same_each_time()
         assert header.kind == kind
         assert header.width * header.height == pytest.approx(100_000, rel=0.01)
         assert data == photo(kind, 0.1) != photo(kind, 0.1, seed=1)
+
+
+def a_tiff_whose_width_is_millions_of_numbers() -> bytes:
+    numbers = bytes(16_000_000)
+    count = len(numbers) // 4
+    sides = b"".join(struct.pack("<HHII", tag, 4, count, 8) for tag in (256, 257))
+    return b"II*\0" + struct.pack("<I", 8 + len(numbers)) + numbers + struct.pack("<H", 2) + sides
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def a_heic_of_thousands_of_associations() -> bytes:
+    nothing = struct.pack(">HB", 9, 0) * 2000
+    associations = box(b"ipma", struct.pack(">II", 0, 2000) + nothing) * 1900
+    side = box(b"ispe", struct.pack(">III", 0, 64, 64))
+    properties = box(b"iprp", box(b"ipco", side) + associations)
+    meta = box(b"meta", bytes(4) + box(b"pitm", struct.pack(">IH", 0, 1)) + properties)
+    return box(b"ftyp", b"heic" + bytes(4)) + meta
+
+
+@pytest.mark.parametrize(
+    "make", [a_tiff_whose_width_is_millions_of_numbers, a_heic_of_thousands_of_associations]
+)
+def test_a_size_that_is_said_with_megabytes_is_given_up_at_once(make: Callable[[], bytes]) -> None:
+    data = make()
+    start = time.process_time()
+    assert read_header(data) is None
+    assert time.process_time() - start < 0.1

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
+from alexnet.manifest import BundleError
 from server.api.oip.control import RepositoryControl
 from server.api.oip.grpc import _peer
 from server.api.oip.models import OipModels
@@ -14,7 +16,8 @@ from server.models.control import Control
 from tests.fakes import Fake, faking
 from tests.repositories import FakeRepository
 
-HERE, THERE = ("127.0.0.1", "127.8.0.1", "::1"), ("192.0.2.7", "2001:db8::1", "", "localhost")
+HERE = "127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"
+THERE = "192.0.2.7", "2001:db8::1", "::ffff:192.0.2.7", "", "localhost"
 
 
 def control(allowed: str, repository: Any) -> RepositoryControl:
@@ -49,6 +52,14 @@ async def test_the_operator_says_from_where_the_models_may_be_changed(
     assert repository.calls == (["load", "unload"] if allowed else [])
 
 
+@pytest.mark.parametrize("error", [BundleError("is cut off"), PermissionError(13, "denied")])
+async def test_a_model_that_cannot_be_loaded_is_no_bug_of_ours(error: Exception) -> None:
+    repository = FakeRepository()
+    repository.load = AsyncMock(side_effect=error)  # type: ignore[method-assign]
+    with pytest.raises(BadRequest, match=r"failed to load 'm': .*(is cut off|denied)"):
+        await control("local", repository).load("::1", "m", {})
+
+
 async def test_the_index_has_both_models_of_each_version() -> None:
     rows = await control("local", FakeRepository()).index("::1", only_ready=False)
     assert [(r["name"], r["version"], r["state"]) for r in rows] == [
@@ -64,7 +75,7 @@ async def test_the_index_has_both_models_of_each_version() -> None:
 async def test_a_model_that_cannot_be_loaded_says_why() -> None:
     repository = FakeRepository()
     repository.broken = "it is damaged"
-    with pytest.raises(BadRequest, match="failed to load 'm': it is damaged"):
+    with pytest.raises(BadRequest, match=r"failed to load 'm': it is damaged"):
         await control("local", repository).load("::1", "m", {})
     with pytest.raises(BadRequest, match="parameters are not taken"):
         await control("local", repository).load("::1", "m", {"config": "{}"})

@@ -90,3 +90,24 @@ def test_versions_that_are_equal_in_size_and_time_differ(packed: bool, tmp_path:
         marks.append(sources(path.parent)[0].mark)
     assert marks[0] != marks[1]
     assert marks[0].split()[:1] == marks[1].split()[:1]
+
+
+async def test_a_folder_that_is_gone_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    async with repository(folder, v1="a") as (repo, versions):
+        polling = asyncio.create_task(repo.poll(0.005))
+        folder.rename(tmp_path / "away")
+        async with asyncio.timeout(5):
+            while "no model bundle" not in caplog.text:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.1)  # some twenty looks
+        assert caplog.text.count("no model bundle") == 1
+        (tmp_path / "away").rename(folder)
+        versions.add("2", "b")
+        async with asyncio.timeout(5):
+            while repo.served[-1].number != "2":
+                await asyncio.sleep(0.005)
+        polling.cancel()

@@ -1,10 +1,10 @@
 """The repository extension of the Open Inference Protocol: off unless the operator allows it."""
 
 from dataclasses import asdict
-from ipaddress import ip_address
 from typing import Any
 
 from alexnet.manifest import BundleError
+from server.api import access
 from server.api.oip.models import OipModels
 from server.api.oip.tensors import Parameters
 from server.errors import BadRequest, Disabled, Forbidden, Unauthenticated
@@ -40,7 +40,7 @@ class RepositoryControl:
             raise BadRequest("a model is loaded as it lies on disk; parameters are not taken")
         try:
             await self.control.load()
-        except BundleError as error:
+        except (BundleError, OSError) as error:
             raise BadRequest(f"failed to load '{name}': {error}") from None
 
     async def unload(self, peer: str, name: str) -> None:
@@ -52,17 +52,10 @@ class RepositoryControl:
         if self._allowed == "off":
             raise Disabled("repository control is off; start the server with --repository-control")
         key = caller.get()
-        if (key and key.manage) or (self._allowed == "local" and _is_loopback(peer)):
+        if (key and key.manage) or (self._allowed == "local" and access.is_loopback(peer)):
             return
         if key:
             raise Forbidden("this key may not manage the repository")
         if self._allowed == "local":
             raise Disabled("repository control is open to this machine only, or to a key that may")
         raise Unauthenticated("repository control asks for an API key that may manage")
-
-
-def _is_loopback(peer: str) -> bool:
-    try:
-        return ip_address(peer).is_loopback
-    except ValueError:  # no address: the peer is not known
-        return False
