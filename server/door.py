@@ -53,7 +53,7 @@ class Door:
                 await files.refresh(anyway)
 
     async def watch(self) -> None:
-        """For ever."""
+        """Reads files that have changed, without end."""
         while True:
             await asyncio.sleep(LOOK_S)
             await self.refresh()

@@ -75,7 +75,7 @@ class Keys(Watched):
         super().__init__("API keys", path)
 
     def find(self, secret: bytes) -> Key | None:
-        """Takes as long whichever it is, and for none."""
+        """Compares with every key, so that its time does not tell which one it was, if any."""
         digest, found = sha256(secret).digest(), None
         for key in self._keys:
             if hmac.compare_digest(key.digest, digest):

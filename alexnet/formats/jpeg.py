@@ -146,7 +146,7 @@ def _check_scans(data: bytes, at: int, width: int, height: int) -> None:
 
 
 def _next_marker(data: bytes, at: int) -> int:
-    """Where the next stands that is none of the pixels; -1 for none."""
+    """The place of the next marker that is not part of the pixels; -1 for none."""
     for start in range(at, len(data) - 1, _PIECE):
         piece = np.frombuffer(data, np.uint8, min(_PIECE + 1, len(data) - start), start)
         found = np.flatnonzero(piece[:-1] == 0xFF)

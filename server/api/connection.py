@@ -127,7 +127,8 @@ class Connection(web.RequestHandler):
 
 
 def _refused(connection: Any) -> bool:
-    """Linux only: elsewhere its answer is prepared for nothing."""
+    """Whether the peer has ended the connection. Known on Linux only: elsewhere an answer is
+    prepared that nothing receives."""
     if connection.family == socket.AF_UNIX or not hasattr(socket, "TCP_INFO"):
         return False
     state: bytes = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)

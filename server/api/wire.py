@@ -30,7 +30,7 @@ def check(data: bytes, kind: Descriptor) -> None:
 
 
 def _count(data: bytes, at: int, end: int, kind: Descriptor, fields: int) -> int:
-    """The fields, those before `at` too."""
+    """The number of fields up to `end`; `fields` were counted before `at`."""
     inner, swelling = _known(kind)
     while at < end:
         fields += 1

@@ -82,7 +82,7 @@ class AnswerCache:
         return answer
 
     async def _key(self, version: Version, photo: bytes | NDArray[np.uint8]) -> bytes:
-        """A version that is exchanged for another has another, whatever its number."""
+        """Of version and photo: new weights under the same number have other keys."""
         salt = self._salts.setdefault(version, os.urandom(16))
         kind, data = (b"photo", photo) if isinstance(photo, bytes) else (b"crop", photo.tobytes())
 

@@ -47,7 +47,7 @@ class Margin:
         self._mean, self._deviation = self._mean / 2, self._deviation / 2
 
     def of(self, timeout_s: float) -> float:
-        """In seconds, for a request with such a timeout."""
+        """The margin in seconds of a request with this timeout."""
         margin_s = self._mean + DEVIATIONS * self._deviation
         return min(max(0.0, margin_s), LARGEST_MARGIN * timeout_s)
 
@@ -66,7 +66,7 @@ class Probe:
         self._uploading_since = -PROBE_EVERY_S
 
     def admitted(self) -> None:
-        """A job was, as a probe or not."""
+        """To be called when a job was admitted, as a probe or not."""
         self.refusing, self._longest = False, 0.0
 
     def due(self, timeout_s: float, now: float) -> bool:

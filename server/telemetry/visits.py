@@ -181,7 +181,7 @@ class Visits:
 
 
 def _called(visit: Visit, route: str) -> Attributes:
-    """What a sampler may go by."""
+    """By which a sampler may decide what is traced."""
     if not visit.path:
         return {"rpc.system.name": "grpc", "rpc.method": visit.method.strip("/")}
     called: Attributes = {"http.request.method": visit.method, "url.path": visit.path}
