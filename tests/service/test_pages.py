@@ -1,6 +1,7 @@
 """What a page in a browser on this machine can have of the server: nothing, unless it is ours."""
 
 import asyncio
+import gzip
 
 import aiohttp
 import pytest
@@ -108,6 +109,26 @@ async def test_no_answer_is_guessed_to_be_something_else(sent: bytes) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         writer.close()
     assert head.lower().count(b"x-content-type-options: nosniff\r\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip", "gzip"), ("br, GZIP;q=0.5", "gzip"), ("gzip;q=0.001", "gzip"),
+        ("identity", None), ("gzip;q=0", None), ("br, gzip ; q=0.000 , deflate", None),
+    ],
+)  # fmt: skip
+async def test_a_page_is_compressed_for_those_that_take_it(
+    accepted: str, encoding: str | None
+) -> None:
+    async with (
+        faking() as fake,
+        aiohttp.ClientSession(fake.url, auto_decompress=False) as session,
+        session.get("/", headers={"Accept-Encoding": accepted}) as reply,
+    ):
+        body = await reply.read()
+        assert reply.headers.get("Content-Encoding") == encoding
+    assert b"<title>" in (gzip.decompress(body) if encoding else body)
 
 
 async def test_requests_that_come_while_no_answer_is_read_are_not_read_either() -> None:

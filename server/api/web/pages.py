@@ -5,6 +5,7 @@ They name everything by relative addresses, so that they work under any path of 
 
 import gzip
 import hashlib
+import re
 from functools import cached_property
 from importlib import resources
 
@@ -67,12 +68,16 @@ class Asset:
             return reply
         reply.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
         squeezed = not self.content_type.startswith("image/jpeg")
-        if squeezed and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
+        if squeezed and _GZIP.search(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
             reply.headers[hdrs.CONTENT_ENCODING] = "gzip"
             reply.body = self.packed
         else:
             reply.body = self.body
         return reply
+
+
+_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
+"""In Accept-Encoding, and not refused by a weight of 0 (RFC 9110, section 12.5.3)."""
 
 
 class Pages:
