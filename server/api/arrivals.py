@@ -1,6 +1,7 @@
 """The arrival of a gRPC call: what runs around every handler, as the middleware in http.py does."""
 
 import inspect
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,15 +24,20 @@ KINDS = {
     (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
 }
 """By whether requests and answers are streams."""
+CALLS, WATCHES, REFLECTIONS = "calls", "health watches", "reflection streams"
+WATCH, REFLECTION = "/grpc.health.v1.Health/Watch", "/grpc.reflection."
 
 
 class Arrivals(grpc.aio.ServerInterceptor):
     """What holds for HTTP too belongs into api/access.py."""
 
-    def __init__(self, visits: Visits, most: int, door: Door):
-        """`most` calls at a time: their photos are in memory before the service can refuse them."""
-        self._visits, self._most, self._door = visits, most, door
-        self._calls = 0
+    def __init__(self, visits: Visits, calls: int, idle: int, door: Door):
+        """So many `calls` at a time: their photos are in memory before the service can refuse them.
+        What stays open and holds no photo is apart, `idle` of a kind: it asks for no key, and must
+        not take a call from a photo."""
+        self._visits, self._door = visits, door
+        self._most = {CALLS: calls, WATCHES: idle, REFLECTIONS: idle}
+        self._open = Counter[str]()
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: Any
@@ -47,10 +53,11 @@ class Arrivals(grpc.aio.ServerInterceptor):
             return self._refusing(visit, error.without_traceback())
         if handler is None:
             return self._refusing(visit, _unknown(visit.method))
-        if self._calls >= self._most:
-            text = f"all {self._most} calls are taken; try again later"
+        kind = _kind(details.method)
+        if kind and self._open[kind] >= self._most[kind]:
+            text = f"all {self._most[kind]} {kind} are taken; try again later"
             return self._refusing(visit, Overloaded(text, jittered(1.0)))
-        return self._around(handler, visit)
+        return self._around(handler, visit, kind)
 
     def _refusing(self, visit: Visit, refusal: ServeError) -> Any:
         async def refuse(request: Any, context: Any) -> None:
@@ -59,31 +66,31 @@ class Arrivals(grpc.aio.ServerInterceptor):
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 
-    def _around(self, handler: Any, visit: Visit) -> Any:
-        name, kind = KINDS[handler.request_streaming, handler.response_streaming]
+    def _around(self, handler: Any, visit: Visit, kind: str) -> Any:
+        name, handling = KINDS[handler.request_streaming, handler.response_streaming]
         method = getattr(handler, name)
 
         async def answer(request: Any, context: Any) -> Any:
-            with self._visiting(visit, context):
+            with self._visiting(visit, context, kind):
                 return await method(request, context)
 
         async def answers(request: Any, context: Any) -> AsyncIterator[Any]:
-            with self._visiting(visit, context):
+            with self._visiting(visit, context, kind):
                 async for each in method(request, context):
                     yield each
 
-        return kind(
+        return handling(
             answers if inspect.isasyncgenfunction(method) else answer,
             handler.request_deserializer,
             handler.response_serializer,
         )
 
     @contextmanager
-    def _visiting(self, visit: Visit, context: Any) -> Iterator[None]:
+    def _visiting(self, visit: Visit, context: Any, kind: str = "") -> Iterator[None]:
         visit.peer = _peer(context)
         if visit.trace:
             context.set_trailing_metadata(((TRACEPARENT, visit.trace.traceparent),))
-        self._calls += 1
+        self._open[kind] += 1
         error: ServeError | None = None
         try:
             yield
@@ -94,7 +101,7 @@ class Arrivals(grpc.aio.ServerInterceptor):
             error = visit.error or outcome(unexpected)
             raise
         finally:
-            self._calls -= 1
+            self._open[kind] -= 1
             _end(visit, context.code(), error)
 
 
@@ -104,6 +111,15 @@ def _end(visit: Visit, code: grpc.StatusCode | None, error: ServeError | None) -
         visit.close("CANCELLED" if error else "OK")
     else:
         visit.end(error.grpc if error else code.name if code else "OK", error)
+
+
+def _kind(method: str) -> str:
+    """What it is counted as. Empty for a probe: a full server must not look dead."""
+    if method == WATCH:
+        return WATCHES
+    if method.startswith(REFLECTION):
+        return REFLECTIONS
+    return "" if method in access.OPEN else CALLS
 
 
 def face(method: str) -> str:

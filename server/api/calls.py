@@ -47,13 +47,14 @@ def handlers(
     unread: Collection[str] = (),
 ) -> grpc.GenericRpcHandler:
     """`messages` is the generated module. A message must be here after `message_s`, unless its
-    method is one of `unread`, which are given the stream that it comes by."""
+    method is one of `unread`, which are given the stream that it comes by. Many answers to one
+    message are written by its method."""
     found = {}
     for method in service.methods:
         answer = getattr(servicer, method.name)
         if not method.client_streaming and method.name not in unread:
             answer = _reading(answer, method.input_type.name, message_s)
-        answer = _streaming(answer) if method.server_streaming else _once(answer)
+        answer = _streaming(answer) if method.client_streaming else _once(answer)
         found[method.name] = _KINDS[method.server_streaming](
             answer,
             request_deserializer=_bounded(

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from protos import classifier_pb2, oip_pb2
 from server.api import reflection
 from server.api.arrivals import Arrivals
 from server.api.calls import handlers
 from server.api.classify_grpc import SERVICE, Classifier
+from server.api.health import SERVICE as HEALTH
 from server.api.health import Health
 from server.api.lifetime import Lifetime
 from server.api.oip import grpc as oip
@@ -41,8 +42,10 @@ CONNECTION = (
 READERS = "event_engine", "lifeguard"
 """gRPC's own threads: a stranger can keep them busy with what is no call. The second starts more
 of the first."""
-HEALTH_WATCHERS = 64
-"""Streams that stay open and hold no photo."""
+HEALTH_WATCHERS = 512
+"""Streams that stay open and hold no photo; as many more of reflection. A client that checks health
+by itself has one for each connection, and sends nothing where it is refused: so many were possible
+when they shared the calls of photos."""
 
 logs.quieten(
     logging.getLogger("grpc._cython.cygrpc"),
@@ -79,9 +82,9 @@ class GrpcApi:
         """A `shared` port has several processes listening, or one that holds it (ports.py); the
         socket that listens `also` has no TLS."""
         limits = service.limits
-        most = 2 * limits.max_queue_size + HEALTH_WATCHERS
+        most = 2 * limits.max_queue_size
         self._server = grpc.aio.server(
-            interceptors=(Arrivals(visits, most, door),),
+            interceptors=(Arrivals(visits, most, HEALTH_WATCHERS, door),),
             options=(
                 ("grpc.max_receive_message_length", limits.max_request_bytes + MESSAGE_OVERHEAD),
                 # Two servers on one port would silently share its calls, unless they are workers.
@@ -90,16 +93,17 @@ class GrpcApi:
                 *lifetime.grpc_options(),
             ),
             # The last resort: what it refuses is in no log.
-            maximum_concurrent_rpcs=2 * most,
+            maximum_concurrent_rpcs=2 * (most + 2 * HEALTH_WATCHERS),
         )
         message_s = limits.request_timeout_s
         classifier, inference = Classifier(service), oip.OpenInference(service, control)
         ours = handlers(classifier, SERVICE, classifier_pb2, message_s, unread={"Classify"})
         theirs = handlers(inference, oip.SERVICE, oip_pb2, message_s)
-        self._server.add_generic_rpc_handlers((ours, theirs))
         services = SERVICE.full_name, oip.SERVICE.full_name
         self._health = Health(lambda: service.ready, services)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        # Not as grpc_health adds them: a call whose message does not come would be open for ever.
+        asked = handlers(self._health, HEALTH, health_pb2, message_s)
+        self._server.add_generic_rpc_handlers((ours, theirs, asked))
         reflection.enable((*services, health.SERVICE_NAME), self._server)
         address = numeric(host)
         self._address = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
