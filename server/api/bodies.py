@@ -4,6 +4,7 @@ aiohttp would inflate a body for every route, as it arrives, on the event loop.
 """
 
 import asyncio
+import time
 import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ tensor of one colour does, and costs a millisecond."""
 
 async def read(request: web.Request, admitted: Request) -> bytes:
     """Inflated where a Content-Encoding says so. Raises TooLarge, Overloaded, BadRequest,
-    UnsupportedEncoding."""
+    UnsupportedEncoding, Expired."""
     encoding = encoding_of(request)
     limits = admitted.gate.limits
     body = bytearray()
@@ -55,10 +56,20 @@ async def read(request: web.Request, admitted: Request) -> bytes:
 
 
 async def aside(admitted: Request, work: Callable[..., Result], *given: Any) -> Result:
-    """What `work` makes of these, on the thread for that. A caller that hangs up before its turn
-    has none."""
+    """What `work` makes of these, on the thread for that. A request whose caller hangs up, or whose
+    deadline passes, before its turn has none. Raises Expired at the deadline."""
+
+    def turn() -> Result:
+        if time.monotonic() > admitted.deadline:  # and the event loop has not noticed yet
+            raise Expired.after(admitted.start)
+        return work(*given)
+
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(admitted.gate.aside, work, *given)
+    try:
+        async with asyncio.timeout(admitted.deadline - time.monotonic()):
+            return await loop.run_in_executor(admitted.gate.aside, turn)
+    except TimeoutError:
+        raise Expired.after(admitted.start) from None
 
 
 async def read_short(request: web.Request) -> bytes:

@@ -1,19 +1,23 @@
 """What is done with a body before anything in it is looked at: counted, bounded, inflated aside."""
 
 import asyncio
+import gc
 import gzip
 import io
 import os
 import threading
 import time
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
 import numpy as np
 import pytest
 
-from server.api.bodies import MAX_RATIO
+from server.api import bodies
+from server.api.bodies import MAX_RATIO, SHORT_BYTES
+from server.errors import BadRequest, Expired
 from server.scheduler import cpus
 from tests.fakes import Fake, faking, flat
 from tests.photos import png
@@ -108,6 +112,74 @@ async def test_bodies_are_inflated_and_parsed_by_one_thread_which_yields() -> No
         assert len(threads) == 1
         assert threads[0].native_id is not None
         assert os.getpriority(os.PRIO_PROCESS, threads[0].native_id) == cpus.DECODER
+
+
+@pytest.fixture
+def busy() -> Iterator[threading.Event]:
+    """Set, it lets the thread for bodies go on."""
+    go_on = threading.Event()
+    yield go_on
+    go_on.set()
+
+
+PARSED = {
+    "/v2/models/tiny/infer": b'{"inputs":[' + b" " * SHORT_BYTES + b"]}",
+    "/v1/models/tiny:predict": b'{"instances":[]}',
+    "/v1/image-classification": b'{"inputs":""}',
+}
+
+
+@pytest.mark.parametrize("path", PARSED)
+async def test_a_body_that_waits_to_be_parsed_at_its_deadline_never_is(
+    path: str, busy: threading.Event
+) -> None:
+    """The last of many had its 504 after all of them were parsed, and kept its place till then."""
+    async with faking() as fake, asyncio.timeout(10):
+        gate, given = fake.service.gate, {"Content_Type": "application/json"}
+        before = gate.aside.submit(busy.wait, 10)
+        start = time.monotonic()
+        status, answer = await post(fake, path, PARSED[path], x_request_timeout_ms="200", **given)
+        assert time.monotonic() - start >= 0.2
+        assert (status, "the deadline passed after" in str(answer["error"])) == (504, True)
+        assert not before.done()
+        await fake.until_in_flight(0)
+        assert gate.held == 0
+        busy.set()
+        assert (await post(fake, path, PARSED[path], **given))[0] == 400
+
+
+async def test_a_deadline_that_the_event_loop_has_not_noticed_yet_is_noticed_in_turn() -> None:
+    parsed: list[bytes] = []
+    async with faking() as fake:
+        gate = fake.service.gate
+        with fake.service.admit("rest", 0.05) as admitted:
+            gate.aside.submit(time.sleep, 0.1)
+            waits = asyncio.create_task(bodies.aside(admitted, parsed.append, b""))
+            await asyncio.sleep(0)
+            gate.aside.submit(int).result(10)  # the event loop is busy until its turn is over
+            with pytest.raises(Expired):
+                await waits
+    assert parsed == []
+
+
+async def test_a_body_whose_deadline_passes_while_it_is_parsed_leaves_no_error_behind(
+    busy: threading.Event,
+) -> None:
+    left: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: left.append(context))
+
+    def unreadable() -> None:
+        busy.wait(10)
+        raise BadRequest("no")
+
+    async with faking() as fake:
+        with fake.service.admit("rest", 0.05) as admitted, pytest.raises(Expired):
+            await bodies.aside(admitted, unreadable)
+        busy.set()
+        await asyncio.wrap_future(fake.service.gate.aside.submit(int))
+        gc.collect()
+        await asyncio.sleep(0)
+    assert left == []
 
 
 async def test_a_form_is_sent_as_it_is() -> None:
