@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from alexnet import occlusion
 from alexnet.ten_views import cut_ten_views
 from server.engines.model import Model
-from server.scheduler.job import Answer, Request
+from server.scheduler.job import Answer, Cut, Request
 from server.service import Service
 
 OCCLUSION, CAM = "occlusion", "cam"
@@ -46,6 +46,7 @@ async def classify_ten_views(service: Service, request: Request, photo: bytes) -
     assert whole.photo is not None
     size = whole.version.model.bundle.manifest.preprocess.crop
     views = list(cut_ten_views(whole.photo.crop[None], size)[0])
+    request.cut = Cut(time.monotonic(), whole.timing.decode_queue, whole.timing.decode)
     answers = await _classify(service, request, views)
     timings = [answer.timing for answer in answers]
     timing = replace(
@@ -67,7 +68,9 @@ async def explain(
     assert answer.photo is not None
     if method == CAM:
         return await _by_activation(service, request, answer, index)
-    answers = await _classify(service, request, occlusion.hidden(answer.photo.crop))
+    crops = occlusion.hidden(answer.photo.crop)
+    request.cut = Cut(time.monotonic())
+    answers = await _classify(service, request, crops)
     before, *after = (float(a.probabilities[index]) for a in answers)
     drops = occlusion.drops(before, after)
     return Explanation(OCCLUSION, index, occlusion.shares(drops), float(drops.max()))
@@ -78,6 +81,7 @@ async def _by_activation(
 ) -> Explanation:
     if answer.inside is None:  # of ten views there is none
         assert answer.photo is not None
+        request.cut = Cut(time.monotonic())
         answer = await service.classify(request, answer.photo.crop, look_inside=True)
     activation = answer.version.model.activation
     assert activation is not None

@@ -6,7 +6,7 @@ All times are of time.monotonic.
 import asyncio
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -42,6 +42,16 @@ class Version(Protocol):
     def ended(self, job: "Job", outcome: Timing | ServeError) -> None: ...
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Of crops that are made here, of the request's photo: when they were ready, and the photo's
+    time in the decoder where it is not counted as a photo itself."""
+
+    ready: float
+    decode_queue: float = 0.0
+    decode: float = 0.0
+
+
 @dataclass(eq=False)
 class Request:
     """What a caller asked for, from its admission to its end."""
@@ -68,6 +78,8 @@ class Request:
     """Bytes that are counted for its upload."""
     held: int = 0
     """Bytes that are counted for it: the upload and the photos."""
+    cut: Cut | None = None
+    """Of the crops that follow."""
     failure: ServeError | None = None
     """Of the first of its photos that failed."""
     timings: list[Timing] = field(default_factory=list)
@@ -132,6 +144,8 @@ class Job:
     header: Header | None = None
     crop: NDArray[np.uint8] | None = None
     """(crop, crop, 3); None until decoded."""
+    cut: Cut | None = None
+    """None of a photo, and of a crop that the caller sent."""
     photo: Photo | None = None
     held: int = 0
     """Bytes, of those of the request."""
@@ -163,6 +177,10 @@ class Job:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _timer: asyncio.TimerHandle | None = None
     _answer: "asyncio.Future[Answer] | None" = None
+
+    @property
+    def arrived(self) -> float:
+        return self.cut.ready if self.cut else self.request.received
 
     @property
     def over(self) -> bool:
@@ -202,13 +220,15 @@ class Job:
             return
         timing = Timing(
             upload=request.received - request.start,
-            decode_queue=self.decode_started - request.received,
+            decode_queue=self.decode_started - self.arrived,
             decode=self.decoded - self.decode_started,
             batch_queue=self.infer_started - self.decoded,
             infer=self.inferred - self.infer_started,
             total=now - request.start,
             batch_size=self.batch_size,
         )
+        if cut := self.cut:
+            timing = replace(timing, decode_queue=cut.decode_queue, decode=cut.decode)
         if not self.square:
             request.timings.append(timing)
         if waiting:
@@ -231,7 +251,7 @@ class Job:
         """A span for each stage that it came to; the last may have been cut short."""
         if not self.queued:
             return
-        times = self.request.received, self.decode_started, self.decoded, self.infer_started
+        times = self.arrived, self.decode_started, self.decoded, self.infer_started
         for stage, start, end in zip(STAGES, times, (*times[1:], self.inferred), strict=True):
             if start and start != end:
                 last = stage == "infer"

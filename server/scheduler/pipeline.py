@@ -72,13 +72,13 @@ class Pipeline:
             job.decode_s = self.costs.decode_s(job.header)
             job.costly = self.costs.quiet_s(job.header) > COSTLY_S
         else:
-            job.crop = photo
+            job.crop, job.cut = photo, job.request.cut
         self.estimate.admit(job)
         job.queued = time.monotonic()
         if job.crop is None:
             self.decoder.submit(job)
         else:
-            job.decode_started = job.decoded = job.request.received
+            job.decode_started = job.decoded = job.arrived
             self.batcher.submit(job)
 
     def _measure(self, job: Job, photo: bytes) -> None:

@@ -99,6 +99,54 @@ async def test_a_photo_that_comes_with_its_request_has_no_upload() -> None:
         assert answer.response.timing.upload_ms == 0
 
 
+def soon(fake: Fake, stage: str) -> float:
+    """Photos that were in this stage for less than a slow one takes."""
+    return fake.count("alexnet_request_duration_seconds_bucket", stage=stage, le="0.128")
+
+
+async def classified(fake: Fake, query: str) -> dict[str, float]:
+    async with (
+        aiohttp.ClientSession(fake.url) as session,
+        session.post(f"/v1/classify?{query}", data=flat(50)) as response,
+    ):
+        times: dict[str, float] = (await response.json())["timing_ms"]
+        return times
+
+
+async def test_the_decoding_of_ten_views_is_no_waiting_for_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of ten views the metrics had it as a batch queue, by which servers are added."""
+    real = decoder.preprocess
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(SLOW_S)
+        return real(*arguments)
+
+    monkeypatch.setattr(decoder, "preprocess", slow)
+    async with faking(max_batch_size=16) as fake:
+        check(await classified(fake, "views=10"), "decode", SLOW_S)
+        await fake.until_in_flight(0)
+        assert seconds(fake, "decode") >= 10 * SLOW_S
+        assert soon(fake, "batch_queue") > 0
+        assert seconds(fake, "total") >= sum(seconds(fake, stage) for stage in STAGES) - 1e-5
+
+
+@pytest.mark.parametrize("query", ["explain=occlusion", "views=10&explain=occlusion"])
+async def test_the_first_answer_is_no_waiting_of_the_crops_that_explain_it(query: str) -> None:
+    first = 10 if "views" in query else 1
+    async with faking(max_batch_size=16) as fake:
+        fake.engine.gate.clear()
+        asked = asyncio.create_task(classified(fake, query))
+        assert await asyncio.to_thread(fake.engine.started.wait, 5)
+        await asyncio.sleep(SLOW_S)
+        fake.engine.gate.set()
+        await asked
+        await fake.until_in_flight(0)
+        assert soon(fake, "batch_queue") > first
+        assert seconds(fake, "total") >= sum(seconds(fake, stage) for stage in STAGES) - 1e-5
+
+
 @asynccontextmanager
 async def waiting(
     fake: Fake, stage: str, count: int
