@@ -18,6 +18,10 @@ from server.ports import at_path, listening
 
 log = logging.getLogger("server.api.http")
 
+HANDSHAKE_S = 1.0
+"""For a connection that is accepted while the server ends. asyncio gives a minute, also to one that
+says nothing."""
+
 
 class Listener:
     def __init__(
@@ -35,10 +39,8 @@ class Listener:
         self.port, self._shared, self._private = port, shared, private
         self._certificates = certificates
         self._also = Path(also) if also else None
-        self._listening: socket.socket | None = None
-        self._site: web.SockSite | None = None
-        self._accepting: socket.socket | None = None
-        """The site's own of the same socket."""
+        self._accepting: list[_Accepting] = []
+        """On the port, and at the path."""
         # handler_cancellation: a request whose caller hangs up leaves the queue.
         # The service has drained before we close: what is open then is idle or too late.
         self._runner = web.AppRunner(
@@ -58,51 +60,27 @@ class Listener:
         if self._private:
             await web.UnixSite(self._runner, self._private).start()
             return
-        self._listening = listening(host, self.port, self._shared)
-        self.port = self._listening.getsockname()[1]
-        await self._accept()
+        listener = listening(host, self.port, self._shared)
+        self.port = listener.getsockname()[1]
+        accepting = _Accepting(self._runner, listener, self._certificates)
+        self._accepting.append(accepting)
+        await accepting.begin()
         if self._also:
-            await web.SockSite(self._runner, at_path(self._also)).start()
+            beside = _Accepting(self._runner, at_path(self._also))
+            self._accepting.append(beside)
+            await beside.begin()
         if self._certificates:
-            self._certificates.followers.append(self._accept)
-
-    async def _accept(self) -> None:
-        """With the certificates of now. It is the same socket: no connection is lost between."""
-        assert self._listening
-        before = self._site, self._accepting
-        self._accepting = self._listening.dup()
-        self._site = web.SockSite(self._runner, self._accepting, ssl_context=self._context)
-        await self._site.start()
-        await _end(*before)
-
-    @property
-    def _context(self) -> ssl.SSLContext | None:
-        return self._certificates.shown.context if self._certificates else None
+            self._certificates.followers.append(accepting.begin)
 
     async def stop(self) -> None:
         """What has connected by now is answered: it could not know. May be called again."""
-        listener, self._listening = self._listening, None
-        if listener:
-            await _end(self._site, self._accepting)
-            await self._accept_the_last(listener)
+        accepting, self._accepting = self._accepting, []
+        if accepting:
+            await asyncio.gather(*(each.end() for each in accepting))
             await self._settle()
         await self._runner.cleanup()
-        if listener and self._also:
+        if self._also and len(accepting) > 1:  # else another server listens there
             self._also.unlink(missing_ok=True)
-
-    async def _accept_the_last(self, listener: socket.socket) -> None:
-        """Closing the socket resets what the kernel has connected and nothing has accepted."""
-        last = []
-        with suppress(BlockingIOError):
-            while True:
-                last.append(listener.accept()[0])
-        listener.close()
-        server, loop = self._runner.server, asyncio.get_running_loop()
-        assert server
-        for each in last:
-            each.setblocking(False)
-            with suppress(OSError):  # it has hung up, or speaks no TLS
-                await loop.connect_accepted_socket(server, each, ssl=self._context)
 
     async def _settle(self) -> None:
         """A connection that is answered meanwhile is told that it ends, and is gone then."""
@@ -115,6 +93,57 @@ class Listener:
             if isinstance(each, Connection)
         ):
             await asyncio.sleep(SETTLE_S / 20)
+
+
+class _Accepting:
+    """A socket that listens, and the site that accepts from it."""
+
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        listener: socket.socket,
+        certificates: Certificates | None = None,
+    ):
+        self._runner, self._listener, self._certificates = runner, listener, certificates
+        self._site: web.SockSite | None = None
+        self._own: socket.socket | None = None
+        """The site's, of the same socket."""
+
+    async def begin(self) -> None:
+        """With the certificates of now. It is the same socket: no connection is lost between."""
+        before = self._site, self._own
+        self._own = self._listener.dup()
+        self._site = web.SockSite(self._runner, self._own, ssl_context=self._context)
+        await self._site.start()
+        await _end(*before)
+
+    async def end(self) -> None:
+        """Closing the socket resets what the kernel has connected and nothing has accepted: so all
+        of that is accepted first."""
+        await _end(self._site, self._own)
+        last = []
+        with suppress(BlockingIOError):
+            while True:
+                last.append(self._listener.accept()[0])
+        self._listener.close()
+        await asyncio.gather(*map(self._give, last))
+
+    async def _give(self, connection: socket.socket) -> None:
+        """To the server."""
+        server, context = self._runner.server, self._context
+        assert server
+        connection.setblocking(False)
+        with suppress(OSError):  # it has hung up, or speaks no TLS, or nothing
+            await asyncio.get_running_loop().connect_accepted_socket(
+                server,
+                connection,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE_S if context else None,
+            )
+
+    @property
+    def _context(self) -> ssl.SSLContext | None:
+        return self._certificates.shown.context if self._certificates else None
 
 
 async def _end(site: web.SockSite | None, accepting: socket.socket | None) -> None:

@@ -3,8 +3,11 @@ of certificates loses no request."""
 
 import asyncio
 import shutil
+import socket
 import ssl
 import subprocess
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
+from server.api import listener
 from tests.certificates import NEEDS_OPENSSL, Authority
 from tests.fakes import Fake, faking, flat
 
@@ -193,3 +197,31 @@ async def test_an_exchange_of_certificates_loses_no_request(
                     assert not any(task.done() for task in traffic)
             stop.set()
             await asyncio.gather(*traffic)
+
+
+async def test_what_says_nothing_does_not_hold_up_the_end(
+    authority: Authority, served: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had a minute for its handshake, and so had the next one."""
+    monkeypatch.setattr(listener, "HANDSHAKE_S", 0.5)
+    connected = threading.Event()
+
+    def honest(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), 5) as plain:
+            connected.set()
+            with trusting(authority).wrap_socket(plain, server_hostname="localhost") as caller:
+                caller.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                return caller.recv(1000)
+
+    async with faking(**served) as fake:
+        port = fake.server.http.port
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+        asked = asyncio.create_task(asyncio.to_thread(honest, port))
+        await asyncio.sleep(0)
+        assert connected.wait(5)  # and the event loop has accepted none of them
+        began = time.monotonic()
+        await fake.server.http.stop()
+        assert time.monotonic() - began < 20 * 0.5
+        assert (await asked).startswith(b"HTTP/1.1 200 OK")
+        for each in silent:
+            each.close()
