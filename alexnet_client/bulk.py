@@ -16,9 +16,13 @@ from alexnet_client.errors import ClassifyError
 from alexnet_client.photos import Photo
 from alexnet_client.sources import photos_of
 
-FINAL = ("INVALID_ARGUMENT", "UNREADABLE")
-"""Errors that the same photo gets again: they are written down. Others are tried again by the next
-run."""
+REFUSALS = ("invalid_image", "unsupported_format", "too_large")
+"""The server's reasons to refuse a photo for what it is."""
+
+
+def _is_final(error: ClassifyError) -> bool:
+    """Whether the same photo gets it again: it is written down. Others the next run tries again."""
+    return error.code == "UNREADABLE" or error.reason in REFUSALS
 
 
 class Unreachable(Exception):
@@ -49,9 +53,11 @@ def classify(options: argparse.Namespace, access: Access) -> int:
                     answers.add(row(photo.name, answer))
                 elif answer.unreachable:
                     raise Unreachable(answer)
-                elif answer.code in FINAL:
+                elif _is_final(answer):
                     refused += 1
                     answers.add(row(photo.name, answer))
+                elif answer.code == "INVALID_ARGUMENT":  # an option is wrong: no fault of the photo
+                    raise ValueError(f"{options.server} refuses the command: {answer.message}")
                 else:
                     failed += 1
                     bar.write(f"{photo.name}: {answer}", file=sys.stderr)

@@ -17,15 +17,17 @@ LABELS = {"n01": "tabby cat", "n02": "Egyptian cat", "n03": "lynx"}
 
 def telling() -> FakeServer:
     """The photo `n01 n02` gets these synsets with the probabilities 1/2, 1/4, ...; the photo
-    `!NOT_FOUND no photo` fails with this code and message. Bytes after a NUL are padding."""
+    `!NOT_FOUND no photo` fails with this code and message, `!INVALID_ARGUMENT:too_large so large`
+    with this reason, too. Bytes after a NUL are padding."""
     return FakeServer(parse_answer)
 
 
 def parse_answer(image: bytes) -> Outcome:
     text = image.split(b"\0")[0].decode()
     if text.startswith("!"):
-        code, _, message = text[1:].partition(" ")
-        return ClassifyError(code, message)
+        name, _, message = text[1:].partition(" ")
+        code, _, reason = name.partition(":")
+        return ClassifyError(code, message, reason)
     return Classification(
         predictions=tuple(
             Prediction(i, synset, LABELS.get(synset, synset), 0.5 ** (i + 1))

@@ -103,7 +103,7 @@ def test_every_kind_of_source_is_answered_once(
 def test_a_photo_that_is_refused_is_written_down_and_one_that_failed_is_tried_again(
     fake: FakeServer, folder: Path, tmp_path: Path
 ) -> None:
-    (folder / "deep" / "0.jpg").write_text("!INVALID_ARGUMENT no picture")
+    (folder / "deep" / "0.jpg").write_text("!INVALID_ARGUMENT:invalid_image no picture")
     (folder / "deep" / "1.jpg").write_text("!INTERNAL internal error")
     output = tmp_path / "answers.jsonl"
     done = run(CLASSIFY, folder, "--output", output, "--server", fake.address)
@@ -117,6 +117,35 @@ def test_a_photo_that_is_refused_is_written_down_and_one_that_failed_is_tried_ag
     (folder / "deep" / "1.jpg").write_text("n02")
     done = run(CLASSIFY, folder, "--output", output, "--server", fake.address)
     assert (done.returncode, done.stdout) == (0, f"{output}: 1 new answers beside 2\n")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_wrong_option_ends_the_run_and_no_photo_is_written_down_as_failed(
+    fake: FakeServer, folder: Path, tmp_path: Path, suffix: str
+) -> None:
+    wrong = "top_k must lie between 1 and 1000, not 2000"
+    for i in (1, 2):
+        (folder / "deep" / f"{i}.jpg").write_text(f"!INVALID_ARGUMENT:invalid_argument {wrong}")
+    output = tmp_path / f"answers{suffix}"
+    done = run(CLASSIFY, folder, "--output", output, "--server", fake.address)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"error: {fake.address} refuses the command: {wrong}\n")
+    assert [row["error"] for row in rows_of(output)] == [None]
+    for i in (1, 2):
+        (folder / "deep" / f"{i}.jpg").write_text("n02")
+    done = run(CLASSIFY, folder, "--output", output, "--server", fake.address)
+    assert (done.returncode, done.stdout) == (0, f"{output}: 2 new answers beside 1\n")
+
+
+@pytest.mark.parametrize("reason", ["invalid_image", "unsupported_format", "too_large"])
+def test_a_photo_is_refused_for_good_for_what_it_is(
+    fake: FakeServer, folder: Path, tmp_path: Path, reason: str
+) -> None:
+    (folder / "deep" / "0.jpg").write_text(f"!INVALID_ARGUMENT:{reason} no")
+    output = tmp_path / "answers.jsonl"
+    done = run(CLASSIFY, folder, "--output", output, "--server", fake.address)
+    assert done.returncode == 0
+    assert [row["error"] for row in rows_of(output)] == ["INVALID_ARGUMENT: no", None, None]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
