@@ -34,7 +34,7 @@ class Classifier:
         server: str = DEFAULT_ADDRESS,
         access: Access | None = None,
         *,
-        top_k: int = 5,
+        top_k: int | None = None,
         in_flight: int = 32,
     ) -> None:
         self._client, self._top_k, self._in_flight = Client(server, access), top_k, in_flight
@@ -98,7 +98,7 @@ def _arguments() -> argparse.Namespace:
         "--actors", type=int, default=1, metavar="N",
         help="connections at a time, each with 32 photos in flight (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--top-k", type=int, default=5, metavar="K")
+    parser.add_argument("--top-k", type=int, metavar="K", help="default: 5, or all")
     return parser.parse_args()
 
 

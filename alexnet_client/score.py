@@ -149,7 +149,8 @@ def _scores(
         chosen = photos if classes is None else [p for p in photos if p.group in classes]
         score = SourceScore(name, has_top5, left_out=len(photos) - len(chosen))
         start = time.monotonic()
-        answers = client.classify_many(chosen, top_k=5, concurrency=concurrency)
+        # Five classes unless told, or all of a model that has fewer, which refuses to be told five.
+        answers = client.classify_many(chosen, concurrency=concurrency)
         for photo, answer in show_progress(answers, len(chosen)):
             if isinstance(answer, ClassifyError):
                 _say_failure(score, photo, answer)

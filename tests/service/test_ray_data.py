@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alexnet_client.errors import ClassifyError
+from alexnet_client.fake import FakeServer
 from alexnet_client.ray_data import Classifier
 from tests.environments import environment
 from tests.paths import ROOT
@@ -44,6 +45,13 @@ def test_a_folder_becomes_parquet(server: ServerProcess, tmp_path: Path) -> None
     for row in rows.values():
         assert row["error"] is None
         assert len(row["labels"]) == len(row["synsets"]) == len(row["probabilities"]) == 3
+
+
+def test_without_top_k_the_server_decides_as_a_model_may_have_fewer_than_five_classes() -> None:
+    with FakeServer() as fake:
+        rows = Classifier(fake.address)({"path": ["1.jpg"], "bytes": [jpeg()]})
+    assert (rows["file"], rows["error"]) == (["1.jpg"], [None])
+    assert not fake.requests[0].HasField("top_k")
 
 
 def test_a_server_that_is_not_there_ends_the_job() -> None:

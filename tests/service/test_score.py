@@ -165,6 +165,15 @@ def test_five_guesses_among_five_classes_are_not_scored(
     assert [row["top5"] for row in rows] == [None if classes == 5 else 0.75] * 3
 
 
+def test_a_model_of_fewer_than_five_classes_is_asked_for_all_of_them(
+    fake: FakeServer, tmp_path: Path
+) -> None:
+    fake.model = replace(fake.model, classes=3)
+    (row,) = scores(folder(tmp_path / "photos", ANSWERS), "--server", fake.address)
+    assert (row["photos"], row["top1"], row["top5"]) == (4, 0.5, None)
+    assert not any(request.HasField("top_k") for request in fake.requests)  # 5 is refused
+
+
 def test_only_classes_of_another_source_are_scored(fake: FakeServer, tmp_path: Path) -> None:
     source = folder(tmp_path / "photos", ANSWERS)
     val = zipped(tmp_path / "val.zip", {"n01/x.jpg": ""})
