@@ -202,9 +202,21 @@ def progress_bar(total: int, done: int, *, active: bool) -> Any:
 
 
 def git_commit() -> str:
-    """Of this checkout; `unknown` outside of one."""
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return git.stdout.strip() or "unknown"
+    """Of this checkout; `unknown` without git, and outside of one: so is a virtual environment in
+    another repository."""
+    package = Path(__file__).resolve().parent
+    top = _git("rev-parse", "--show-toplevel", cwd=package)
+    if not top or Path(top).resolve() != package.parent:
+        return "unknown"
+    return _git("describe", "--always", "--dirty", cwd=package) or "unknown"
+
+
+def _git(*arguments: str, cwd: Path) -> str:
+    """What git prints; nothing if it fails."""
+    try:
+        git = subprocess.run(
+            ["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+        )
+    except OSError:  # there is no git
+        return ""
+    return git.stdout.strip()

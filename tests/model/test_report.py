@@ -1,5 +1,6 @@
 import errno
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from training import report
 from training.checkpoint import Checkpoint
 from training.evaluate import Score
 from training.recipe import SMOKE, Recipe
-from training.report import RunLog, describe_environment, format_card
+from training.report import RunLog, describe_environment, format_card, git_commit
 from training.validation import Outcome
 
 FACTS: dict[str, Any] = {
@@ -209,3 +211,31 @@ def test_the_card_mentions_pruning_only_if_there_was_some() -> None:
     pruned = format_card({**FACTS, "dense": {"top1": 0.4412, "top5": 0.71, "photos": 10_000}})
     assert "50% of the fully connected weights are zero" in pruned
     assert "When pruning began: top-1 44.1%, top-5 71.0%." in pruned
+
+
+def checkout(folder: Path) -> str:
+    """A repository with one commit, whose short name is returned."""
+    who = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
+    for arguments in (
+        ("init", "--quiet"),
+        (*who, "commit", "--quiet", "--allow-empty", "--message", "first"),
+    ):
+        subprocess.run(["git", *arguments], cwd=folder, check=True)
+    shown = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=folder, text=True)
+    return shown.strip()
+
+
+@pytest.mark.parametrize(("place", "known"), [("training", True), (".venv/lib/training", False)])
+def test_the_commit_is_that_of_this_checkout_and_not_of_a_repository_around_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, known: bool
+) -> None:
+    package = tmp_path / place
+    package.mkdir(parents=True)
+    commit = checkout(tmp_path)
+    monkeypatch.setattr(report, "__file__", str(package / "report.py"))
+    assert git_commit() == (commit if known else "unknown")
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_commit() == "unknown"
