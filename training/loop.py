@@ -75,7 +75,7 @@ class Training:
             if bf16_gradients:
                 self.forward.register_comm_hook(None, bf16_compress_hook)
         sgd = optimizer(network, recipe)
-        self.state = State(recipe, network, sgd, train, lineage=[recipe.name])
+        self.state = State(recipe, network, sgd, train, pools[0].data, lineage=[recipe.name])
         self.state.loss = torch.zeros((), device=self.device)
         self.taught = taught(pools)
         if self.taught or len(pools) > 1:

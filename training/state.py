@@ -31,7 +31,9 @@ class State:
     network: AlexNet | Column
     optimizer: torch.optim.SGD
     data: Dataset
-    """The photos that train."""
+    """The photos with classes; none where a teacher alone is learnt from."""
+    first: Dataset
+    """The photos of the first pool, of which there are always some."""
     step: int = 0
     loss: Tensor = field(default_factory=lambda: torch.zeros(()))
     """Sum over the steps of the current epoch, a full batch counting 1."""
@@ -119,7 +121,7 @@ class State:
 
     def _sample(self) -> Tensor:
         """(N, 3, side, side): some of the photos, as the network sees them."""
-        chosen = self.data.images[:: max(1, len(self.data) // _SAMPLE)]
+        chosen = self.first.images[:: max(1, len(self.first) // _SAMPLE)]
         pixels = torch.from_numpy(chosen.astype("float32"))
         mean, std = (torch.tensor(v) for v in (self.recipe.mean, self.recipe.std))
         return ((pixels - mean) / std).permute(0, 3, 1, 2)

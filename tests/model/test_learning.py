@@ -238,6 +238,18 @@ def test_a_teacher_alone_is_enough(folder: Path, run: Path) -> None:
 
 
 @pytest.mark.usefixtures("narrow")
+def test_the_norms_of_plain_weights_see_the_teachers_photos_where_there_are_no_others(
+    folder: Path, run: Path
+) -> None:
+    data, pools = pools_of(folder, train=False, share=None)
+    recipe = replace(SMOKE, epochs=1)
+    Training(recipe, data, run, pools=pools).fit([folder / "val"])
+    second = Training(recipe, data, run / "second", pools=pools)
+    second.state.init(run / "model.safetensors")
+    assert all(torch.isfinite(t).all() for t in second.network.state_dict().values())
+
+
+@pytest.mark.usefixtures("narrow")
 def test_the_average_is_what_is_scored_saved_and_started_from(folder: Path, run: Path) -> None:
     data, pools = pools_of(folder)
     recipe = replace(SMOKE, average=0.9, arch="alexnet")
