@@ -17,7 +17,6 @@ from alexnet.manifest import (
     Manifest,
     ModelName,
     Provenance,
-    Taught,
     Tensor,
 )
 from alexnet.spec import INPUT_NAME, OUTPUT_NAME, Preprocess
@@ -85,18 +84,12 @@ def pack(
             train_minutes=facts.get("train_minutes", 0.0),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         ),
-        taught=taught(model),
+        taught=model.taught,
         calibration=calibration,
     )
     text = card(manifest, model, remarks).encode()
     manifest = replace(manifest, card=File("card.md", sha256(text)))
     return Bundle(manifest, {**files, "card.md": text}, name)
-
-
-def taught(model: TrainedModel) -> Taught | None:
-    """What a teacher told the model, from its checkpoint's facts."""
-    facts = model.facts.get("taught")
-    return facts and Taught(facts["teacher"], facts["photos"], len(facts["classes"]))
 
 
 def _artifact(verified: VerifiedArtifact, digest: str) -> Artifact:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet.manifest import Accuracy
-from export.pack import VerifiedArtifact, golden_batch, pack, taught
+from export.pack import VerifiedArtifact, golden_batch, pack
 from export.parity import ParityError, compare, predictor, speeds
 from export.precision import calibrate, to_int8
 from export.temperature import calibrate_probabilities
@@ -73,7 +73,7 @@ def export(arguments: argparse.Namespace) -> None:
     if "int8" in precisions:
         log.info("calibrating int8 on %d photos", len(photos))
         onnx["int8"] = to_int8(model, spec.crop, calibrate(model, photos))
-    verified, lessons = [], taught(model)
+    verified, lessons = [], model.taught
     for precision in precisions:
         outputs = infer_all(predictor(onnx[precision]), measured)
         try:
@@ -101,7 +101,7 @@ def export(arguments: argparse.Namespace) -> None:
     bundle = pack(
         model, verified, golden, spec,
         name=arguments.name, version=version, description=description, remarks=remarks,
-        calibration=fitted,
+        calibration=fitted or model.calibration,
     )  # fmt: skip
     log.info("packing %s", arguments.output)
     bundle.write(arguments.output)
@@ -131,7 +131,7 @@ def _accuracy(outputs: NDArray[np.float32], val: Dataset, photos: Photos) -> Acc
 
 
 def _description(model: TrainedModel) -> str:
-    classes, lessons = len(model.labels), taught(model)
+    classes, lessons = len(model.labels), model.taught
     if lessons and lessons.classes:
         return (
             f"AlexNet that has seen labelled photos of {model.known} of its {classes} classes and "

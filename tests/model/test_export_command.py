@@ -1,12 +1,14 @@
 """`alexnet-export` from the command line, with narrow networks."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from alexnet.bundle import Bundle
+from alexnet.manifest import Calibration, Taught
 from export.__main__ import main
 from export.parity import LIMITS
 from training.importers import load_model
@@ -57,6 +59,27 @@ def test_weights_of_five_classes_become_a_bundle_that_names_them(
     assert "cherry, leaf, sky, violet, German shepherd\n" in card
     assert "top-1" in card
     assert "top-5" not in card, "five guesses among five classes are always right"
+
+
+def test_a_bundle_that_is_exported_again_says_what_it_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path, weights: Path
+) -> None:
+    flags = ("--photos", photos / "val", "--precision", "fp32", "--output")
+    assert export(monkeypatch, weights, *flags, tmp_path / "first") == ""
+    first = Bundle.open(tmp_path / "first")
+    taught, calibration = Taught("lite0", 330_000, 2), Calibration(1.31, 0.08, 0.02, 500)
+    model = replace(first.manifest.model, known_classes=3)
+    manifest = replace(first.manifest, model=model, taught=taught, calibration=calibration)
+    Bundle(manifest, first.files, "first").write(tmp_path / "taught")
+    assert export(monkeypatch, tmp_path / "taught", *flags, tmp_path / "again") == ""
+    again = Bundle.open(tmp_path / "again")
+    assert (again.manifest.taught, again.manifest.calibration) == (taught, calibration)
+    assert "labelled photos of 3 of its 5 classes and learned 2 more" in (
+        again.manifest.model.description
+    )
+    card = (tmp_path / "again" / "card.md").read_text()
+    assert "Taught by lite0: its answers to 330,000 photos" in card
+    assert "calibrated on 500 photos (temperature 1.31)" in card
 
 
 def test_classes_without_names_are_numbered(

@@ -14,6 +14,7 @@ import torch
 from alexnet.bundle import Bundle, sha256
 from alexnet.golden import Golden
 from alexnet.labels import Label, Labels
+from alexnet.manifest import Calibration, Taught
 from alexnet.spec import Preprocess
 from export.pack import VerifiedArtifact, golden_batch, pack
 from export.parity import Parity
@@ -70,6 +71,16 @@ def test_the_weights_of_an_fp32_graph_come_back_exactly(
     assert again.facts == FACTS
     weights = zip(again.network.parameters(), model.network.parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in weights)
+
+
+def test_what_a_teacher_and_a_calibration_did_comes_back(tmp_path: Path) -> None:
+    taught = Taught("lite0", 330_000, 3)
+    calibration = Calibration(1.31, 0.08, 0.02, 500)
+    _, bundle = bundled("alexnet", "fp32", taught=taught)
+    manifest = replace(bundle.manifest, calibration=calibration)
+    Bundle(manifest, bundle.files, "test").write(tmp_path / "bundle")
+    again = load_model(tmp_path / "bundle")
+    assert (again.taught, again.calibration) == (taught, calibration)
 
 
 def mean_image() -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from alexnet.labels import Labels
+from alexnet.manifest import Calibration, Taught
 from alexnet.spec import Geometry, Preprocess
 from training.checkpoint import CheckpointError
 from training.network import ARCHITECTURES, AlexNet, Deployable
@@ -33,6 +34,10 @@ class TrainedModel:
     geometry: Geometry = "centre"
     image: Tensor | None = None
     """(crop, crop, 3): a mean image, subtracted in place of the mean of each channel."""
+    taught: Taught | None = None
+    """None without a teacher."""
+    calibration: Calibration | None = None
+    """Of a bundle, whose last layer has the temperature in it."""
 
     @property
     def preprocess(self) -> Preprocess:

@@ -67,6 +67,7 @@ def load(path: Path) -> TrainedModel:
         TrainedModel(
             network, mean, std, labels, manifest.model.known_classes, facts, artifact.sha256,
             manifest.preprocess.crop, manifest.preprocess.geometry, image,
+            manifest.taught, manifest.calibration,
         )
         for network in networks
     ]  # fmt: skip

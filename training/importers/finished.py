@@ -5,6 +5,7 @@ from typing import Any
 
 from alexnet.bundle import sha256
 from alexnet.labels import Labels
+from alexnet.manifest import Taught
 from training.checkpoint import Checkpoint, CheckpointError
 from training.importers.base import TrainedModel, load_network, to_float32
 from training.network import ARCHITECTURES
@@ -20,7 +21,7 @@ def load(path: Path) -> TrainedModel:
         labels = Labels.from_tsv(_text(facts["labels"]))
         mean, std = _per_channel(facts["mean"]), _per_channel(facts["std"])
         known, crop = len(facts["known"]), int(facts.get("crop", 224))
-        _check_taught(facts.get("taught"), len(labels))
+        taught = _taught(facts.get("taught"), len(labels))
         _text(facts["commit"])
         for step in facts["lineage"]:
             _text(step)
@@ -35,16 +36,19 @@ def load(path: Path) -> TrainedModel:
     if image is not None:
         image = to_float32(image, (crop, crop, 3), f"{path}: its mean image")
     digest = sha256(path.read_bytes())
-    return TrainedModel(network, mean, std, labels, known, facts, digest, crop, image=image)
+    return TrainedModel(
+        network, mean, std, labels, known, facts, digest, crop, image=image, taught=taught
+    )
 
 
-def _check_taught(taught: Any, classes: int) -> None:
+def _taught(facts: Any, classes: int) -> Taught | None:
     """What a teacher added, if there was one; checkpoints of earlier versions do not say."""
-    if taught is not None:
-        _text(taught["teacher"])
-        photos, known = taught["photos"], taught["classes"]
-        if not isinstance(photos, int) or photos < 0 or len(known) > classes:
-            raise ValueError(f"{photos} photos and {known} do not make sense as a teacher's")
+    if facts is None:
+        return None
+    photos, known = facts["photos"], facts["classes"]
+    if not isinstance(photos, int) or photos < 0 or len(known) > classes:
+        raise ValueError(f"{photos} photos and {known} do not make sense as a teacher's")
+    return Taught(_text(facts["teacher"]), photos, len(known))
 
 
 def _text(value: Any) -> str:
