@@ -43,7 +43,7 @@ class Access:
         """Raises OSError for files that cannot be read, ValueError for files without TLS."""
         target = address.removeprefix(HTTPS)
         options = [*options, *past_proxy(target)]
-        if not self._tls(address):
+        if not self.uses_tls(address):
             return grpc.aio.insecure_channel(target, options=options)
         files = (self.ca, self.key, self.certificate)
         shown = [Path(file).read_bytes() if file else None for file in files]
@@ -62,14 +62,15 @@ class Access:
 
     def context(self, address: str) -> ssl.SSLContext | None:
         """For HTTP; None without TLS. Raises as `channel` does."""
-        if not self._tls(address):
+        if not self.uses_tls(address):
             return None
         context = ssl.create_default_context(cafile=self.ca)
         if self.certificate and self.key:
             context.load_cert_chain(self.certificate, self.key)
         return context
 
-    def _tls(self, address: str) -> bool:
+    def uses_tls(self, address: str) -> bool:
+        """Raises ValueError for files without TLS."""
         if address.startswith(HTTPS):
             return True
         if self.ca or self.certificate:

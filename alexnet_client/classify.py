@@ -65,7 +65,7 @@ def run() -> int:
         parser.error(str(error))
     show = show_json if options.json else Table(Style.of(sys.stdout)).show
     failed = 0
-    with Client(options.server, access(options)) as client:
+    with Client(options.server, access(parser, options, options.server)) as client:
         answers = client.classify_many(
             photos,
             concurrency=options.concurrency,
@@ -86,7 +86,7 @@ def run() -> int:
 
 def _write(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
-        return bulk.classify(options, access(options))
+        return bulk.classify(options, access(parser, options, options.server))
     except ValueError as error:
         parser.error(str(error))
     except bulk.Unreachable as unreachable:
@@ -195,12 +195,14 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
     tls.add_argument("--key", type=Path, metavar="PEM")
 
 
-def access(options: argparse.Namespace) -> Access:
-    """Raises OSError for what is no key and no certificate."""
+def access(parser: argparse.ArgumentParser, options: argparse.Namespace, server: str) -> Access:
+    """Ends with the parser's error for a key that is none, and for certificates without TLS."""
     try:
-        return Access(ca=options.ca, certificate=options.certificate, key=options.key)
+        access = Access(ca=options.ca, certificate=options.certificate, key=options.key)
+        access.uses_tls(server)
     except ValueError as error:
-        raise OSError(str(error)) from None
+        parser.error(str(error))
+    return access
 
 
 def _host_port(text: str) -> str:

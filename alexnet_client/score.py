@@ -125,7 +125,7 @@ def run() -> int:
     scores: list[SourceScore] = []
     width = max(len(name) for name in [*sources, "source", "total"])
     show = _show_json if options.json else _Rows(width).show
-    with Client(options.server, access(options)) as client:
+    with Client(options.server, access(parser, options, options.server)) as client:
         try:
             for score in _scores(client, sources, classes, options.concurrency):
                 scores.append(score)

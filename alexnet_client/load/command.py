@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from alexnet_client import __version__
+from alexnet_client.access import Access
 from alexnet_client.classify import access, add_access_options, run_and_exit
 from alexnet_client.load.arrivals import punctual_loop
 from alexnet_client.load.baseline import Baseline, is_worse
@@ -54,7 +55,8 @@ def run() -> int:
     options = parser.parse_args()
     try:
         baseline = Baseline.read(options.compare) if options.compare else None
-        sweep = Sweep(options)
+        options.server = options.server or ADDRESSES[options.protocol]
+        sweep = Sweep(options, access(parser, options, options.server))
         if options.plot:
             from alexnet_client.load.plot import plot
     except ModuleNotFoundError as error:
@@ -85,7 +87,7 @@ def run() -> int:
 class Sweep:
     """Measures the requested points one after the other."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, access: Access) -> None:
         """Raises ValueError, OSError; ModuleNotFoundError where a protocol's package is missing."""
         self.points: list[Point] = []
         self._options = options
@@ -94,9 +96,9 @@ class Sweep:
             from alexnet_client.load.rest import rest_sender
 
             self._sender = rest_sender
-        self.address: str = options.server or ADDRESSES[options.protocol]
+        self.address: str = options.server
         self._photos = _read(options.photos, Random(options.seed))
-        self._access = access(options)
+        self._access = access
         self.title = (
             f"{'closed' if options.concurrency else 'open'} loop, {options.protocol}, "
             f"timeout {options.timeout_ms:g} ms, {options.seconds:g} s each, "

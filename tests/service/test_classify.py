@@ -176,6 +176,22 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], complaint: str) -> Non
     assert (done.stdout, done.returncode) == ("", 2)
 
 
+@pytest.mark.parametrize("words", [["--ca", "ca.pem"], ["--certificate", "a.pem", "--key", "b"]])
+@pytest.mark.parametrize(
+    "module", [CLASSIFY, "alexnet_client.score", "alexnet_client.load.command"]
+)
+def test_certificates_without_tls_are_wrong_usage(
+    module: str, words: list[str], cat: Path, tmp_path: Path
+) -> None:
+    more = [["--output", tmp_path / "answers.jsonl"]] if module == CLASSIFY else []
+    for rest in ([], *more):
+        done = run(module, cat.parent, "--server", "host:1", *words, *rest)
+        last = done.stderr.splitlines()[-1]
+        assert last.endswith("error: certificates are for TLS: name the server https://host:1")
+        assert "Traceback" not in done.stderr
+        assert (done.stdout, done.returncode) == ("", 2)
+
+
 def test_a_folder_without_photos_is_said(tmp_path: Path) -> None:
     done = run(CLASSIFY, tmp_path)
     assert f"no photos in {tmp_path}" in done.stderr
