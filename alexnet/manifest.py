@@ -75,6 +75,15 @@ def accuracy_in_words(top1: float, top5: float, classes: int) -> str:
     return f"top-1 {top1:.1%}" + (f", top-5 {top5:.1%}" if classes > 5 else "")
 
 
+def minutes_in_words(minutes: float, of_run: float | None, runs: int) -> str:
+    """Of so many `runs`, each from the weights of the one before; `of_run` is the last one's part,
+    None where it is not known."""
+    if of_run is None:
+        return f"{minutes:g} minutes{' with the runs before' if runs > 1 else ''}"
+    before = f" ({minutes:g} with the runs before)" if of_run != minutes else ""
+    return f"{of_run:g} minutes{before}"
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """Measured on this artifact, through the runtime it is meant for; fractions of 1."""
@@ -109,10 +118,13 @@ class Artifact:
 @dataclass(frozen=True)
 class Provenance:
     recipe: str
+    """Those of all runs that the weights went through, joined by `, then `."""
     commit: str
     checkpoint_sha256: str
     train_photos: int
+    """Of the last run."""
     train_minutes: float
+    """Of all runs."""
     created: str
 
 

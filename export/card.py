@@ -1,6 +1,6 @@
 """The model card: data, accuracy and limits of the model, for its users."""
 
-from alexnet.manifest import Manifest, accuracy_in_words
+from alexnet.manifest import Manifest, accuracy_in_words, minutes_in_words
 from training.importers import TrainedModel
 
 NAMED = 50  # classes that the card lists by name
@@ -10,7 +10,7 @@ TEMPLATE = """\
 {description}
 
 - Network: {arch}, {classes} outputs, photos of {known} classes seen{names}
-- Trained on {photos:,} photos, recipe {recipe}, {minutes:g} minutes, commit {commit}
+- Trained on {photos:,} photos, recipe {recipe}, {minutes}, commit {commit}
 {taught}- Input: uint8 RGB, {scaled} {resize} px, central {crop} px;
   the normalisation is in the graph
 {pruning}
@@ -42,7 +42,9 @@ def card(manifest: Manifest, model: TrainedModel, remarks: str = "") -> str:
         known=m.model.known_classes,
         photos=p.train_photos,
         recipe=p.recipe,
-        minutes=p.train_minutes,
+        minutes=minutes_in_words(
+            p.train_minutes, model.facts.get("run_minutes"), len(model.facts["lineage"])
+        ),
         commit=p.commit,
         resize=m.preprocess.resize,
         crop=m.preprocess.crop,

@@ -34,6 +34,7 @@ def finished(state: State, weights: dict[str, Tensor], facts: dict[str, Any]) ->
         "std": recipe.std,
         "crop": crop,
         "train_minutes": round(state.seconds / 60, 1),
+        "run_minutes": round((state.seconds - state.before_s) / 60, 1),
         **facts,
     }
     tensors = {f"network.{k}": v for k, v in plain.state_dict().items()}

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from alexnet.labels import Labels
-from alexnet.manifest import accuracy_in_words
+from alexnet.manifest import accuracy_in_words, minutes_in_words
 from training.checkpoint import Checkpoint
 from training.classes import class_table
 from training.plots import filter_grid, plot_confusion, plot_curves, plot_filters
@@ -30,7 +30,7 @@ CARD = """\
 
 {accuracy} of {scored:,} validation photos (central crop, {crop} px).
 {pruning}
-- Trained on {photos:,} photos ({skipped} could not be read), {minutes:g} minutes, commit {commit}
+- Trained on {photos:,} photos ({skipped} could not be read), {minutes}, commit {commit}
 {taught}- Recipes that the weights went through: {lineage}
 - Machine and versions: environment.json; settings: recipe.json; each epoch: log.jsonl
 
@@ -153,7 +153,10 @@ def format_card(facts: dict[str, Any]) -> str:
         scored=result["photos"], crop=facts["crop"],
         pruning=pruning, taught=lessons, more=more,
         photos=facts["photos"], skipped=facts["skipped"],
-        minutes=facts["train_minutes"], commit=facts["commit"], lineage=", ".join(facts["lineage"]),
+        minutes=minutes_in_words(
+            facts["train_minutes"], facts.get("run_minutes"), len(facts["lineage"])
+        ),
+        commit=facts["commit"], lineage=", ".join(facts["lineage"]),
     )  # fmt: skip
 
 

@@ -38,7 +38,9 @@ class State:
     loss: Tensor = field(default_factory=lambda: torch.zeros(()))
     """Sum over the steps of the current epoch, a full batch counting 1."""
     seconds: float = 0.0
-    """Time spent on training, without validation."""
+    """Time spent on training, without validation; with that of the weights it began with."""
+    before_s: float = 0.0
+    """The part of these weights."""
     lineage: list[str] = field(default_factory=list)
     """The recipes that trained these weights, this one last."""
     dense: dict[str, Any] | None = None
@@ -88,6 +90,7 @@ class State:
             "recipe": self.recipe.to_json(),
             "step": self.step,
             "seconds": self.seconds,
+            "before_s": self.before_s,
             "lineage": self.lineage,
             "dense": self.dense,
             "data": self._photos,
@@ -117,7 +120,7 @@ class State:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"{start.name} does not fit this network: {reason}") from None
         self.lineage = [*start.lineage, self.recipe.name]
-        self.seconds = start.seconds
+        self.seconds = self.before_s = start.seconds
 
     def _sample(self) -> Tensor:
         """(N, 3, side, side): some of the photos, as the network sees them."""
@@ -156,6 +159,7 @@ class State:
             self.optimizer.state[parameter]["momentum_buffer"] = buffer
         self.loss.copy_(checkpoint.tensors["sum.loss"])
         self.step, self.seconds = facts["step"], facts["seconds"]
+        self.before_s = facts.get("before_s", 0.0)  # earlier versions did not tell them apart
         self.lineage, self.dense = facts["lineage"], facts["dense"]
         measured = checkpoint.part("pixels")
         self.pixels = Pixels(**measured) if measured else None

@@ -168,7 +168,8 @@ def test_the_card_lists_figures_and_plots(run: Path) -> None:
         "# smoke: alexnet, 6 classes",
         "top-1 45.7%, top-5 72.3% of 10,000 validation photos (central crop, 224 px)",
         "c           4   25.0%  a 3", "](confusion.png)",
-        "Trained on 100,000 photos (3 could not be read), 71.5 minutes, commit abc1234",
+        "Trained on 100,000 photos (3 could not be read), 71.5 minutes with the runs "
+        "before, commit abc1234",
         "starter, smoke", "](curves.png)", "](filters.png)",
     ):  # fmt: skip
         assert words in text
@@ -184,6 +185,11 @@ def test_the_curves_are_called_after_the_run_its_classes_and_its_recipe(
     RunLog(tmp_path / "pets", SMOKE).finish(model(), 6, OUTCOME)
     curves = tmp_path / "pets" / "curves.png"
     assert drawn == [(ROWS, "pets: 6 classes, recipe smoke", curves, 6)]
+
+
+def test_the_card_tells_the_minutes_of_this_run_from_those_before() -> None:
+    card = format_card({**FACTS, "run_minutes": 0.8})
+    assert "100,000 photos (3 could not be read), 0.8 minutes (71.5 with the runs before)" in card
 
 
 def test_five_guesses_among_five_classes_are_not_listed() -> None:

@@ -85,6 +85,22 @@ def test_a_network_with_the_same_convolutions_takes_only_these(
     assert start.for_network(recipe.arch) is start
 
 
+def test_the_minutes_of_this_run_are_told_from_those_of_the_weights(
+    finished: Path, photos: Path, train: Dataset, tmp_path: Path
+) -> None:
+    start = replace(read(finished), seconds=6000.0)
+    training = Training(suit(TUNED, start), train, tmp_path)
+    training.state.init(start)
+    training.state.seconds += 42.0
+    training.fit([photos / "val"])
+    facts = load_model(tmp_path / "model.safetensors").facts
+    assert 0.7 <= facts["run_minutes"] < 5
+    assert facts["train_minutes"] == pytest.approx(100 + facts["run_minutes"])
+    again = Training(suit(TUNED, start), train, tmp_path)
+    again.state.resume(tmp_path)
+    assert again.state.before_s == 6000.0
+
+
 def test_classes_that_the_head_has_in_another_order_are_found_in_it(
     finished: Path, train: Dataset, tmp_path: Path
 ) -> None:
