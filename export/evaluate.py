@@ -33,10 +33,14 @@ def main() -> None:
     arguments = _arguments()
     with needing("export", "alexnet-evaluate"):
         from export.evaluation import evaluate
+        from training.checks import sentence
     try:
         evaluate(arguments)
-    except (ValueError, OSError) as error:
-        sys.exit(f"alexnet-evaluate: {error}")
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        logging.debug("", exc_info=True)
+        sys.exit(f"alexnet-evaluate: {sentence(error, batch=False)}")
+    except KeyboardInterrupt:
+        sys.exit("\nstopped before the scores were complete")
 
 
 def _arguments() -> argparse.Namespace:

@@ -35,7 +35,7 @@ def run_or_exit(arguments: argparse.Namespace) -> None:
         export(arguments)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         log.debug("", exc_info=True)
-        sys.exit(f"alexnet-export: {sentence(error)}")
+        sys.exit(f"alexnet-export: {sentence(error, batch=False)}")
     except KeyboardInterrupt:
         sys.exit("\nstopped; nothing was written")
 

@@ -165,8 +165,8 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 
-def sentence(error: BaseException) -> str:
-    """What went wrong, without a number of the operating system."""
+def sentence(error: BaseException, *, batch: bool = True) -> str:
+    """What went wrong, without a number of the operating system; `batch`: there is a --batch."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" ({error.filename})" if error.filename else ""
         full = f"the disk is full{where}: make room, or pass another --cache or --output"
@@ -175,5 +175,5 @@ def sentence(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     text = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
-        return "there is not enough memory: a smaller --batch needs less"
+        return f"there is not enough memory{': a smaller --batch needs less' if batch else ''}"
     return text if isinstance(error, RuntimeError) else str(error)

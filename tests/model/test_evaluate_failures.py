@@ -66,6 +66,27 @@ def test_an_invalid_subject_is_reported_in_one_sentence(
 
 
 @pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt(), "\nstopped before the scores were complete"),
+        (MemoryError(), "alexnet-evaluate: there is not enough memory"),
+        (RuntimeError("CUDA out of memory."), "alexnet-evaluate: there is not enough memory"),
+        (RuntimeError("the engine failed\nat ..."), "alexnet-evaluate: the engine failed"),
+    ],
+)
+def test_what_ends_it_before_its_time_is_one_sentence(
+    error: BaseException, said: str, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("export.evaluation.evaluate", fail)
+    with pytest.raises(SystemExit) as end:
+        evaluate("tiny", "--photos", ".")
+    assert end.value.code == said
+
+
+@pytest.mark.parametrize(
     "arguments",
     [[], ["x"], ["x", "--photos", ".", "--views", "5"], ["x", "--photos", ".", "--worst", "-1"]],
 )
