@@ -41,6 +41,8 @@ def choose(arguments: argparse.Namespace, photos: int | None) -> tuple[Recipe, S
     if name in _FOLLOWS:
         recipe = follow(recipe, _MANY if photos is None else photos)
     recipe = override(recipe, arguments)
+    if recipe.sparsity and recipe.frozen == 1.0:  # what loses weights must learn to do without them
+        recipe = replace(recipe, frozen=0.0)
     if start is None:
         return recipe, None
     if name == "finetune":

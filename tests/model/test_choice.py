@@ -87,6 +87,14 @@ def test_finetuning_few_photos_takes_more_epochs_and_smaller_batches() -> None:
     assert follow(FINETUNE, 1_000).frozen == many.frozen == 0.0
 
 
+@pytest.mark.parametrize(("prune", "frozen"), [(None, 1.0), (0.0, 1.0), (0.5, 0.0)])
+def test_layers_that_are_pruned_learn_even_from_few_photos(
+    weights: list[Path], prune: float | None, frozen: float
+) -> None:
+    recipe, _ = choose(asked(prune=prune, init="a"), 500)
+    assert (recipe.name, recipe.frozen) == ("finetune", frozen)
+
+
 def test_the_command_line_wins(weights: list[Path]) -> None:
     recipe, _ = choose(
         asked(epochs=3, batch=32, lr=0.02, precision="fp32", prune=0.5, init="none"), 500
