@@ -51,10 +51,25 @@ def groups(paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, str]:
 
 
 def _in_folder(folder: Path) -> Iterator[Photo]:
-    found = {PurePosixPath(path.relative_to(folder).as_posix()): path for path in folder.rglob("*")}
-    found = {name: path for name, path in found.items() if _is_photo(name) and not path.is_dir()}
+    files = ((PurePosixPath(path.relative_to(folder).as_posix()), path) for path in _files(folder))
+    found = {name: path for name, path in files if _is_photo(name)}
     for name, group in groups(found).items():
         yield Photo(str(found[name]), found[name].read_bytes, group)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Folders that are links are followed, as in training, but not into a folder that they lie in.
+    Those that may not be read are left out."""
+    above: dict[Path, tuple[tuple[int, int], ...]] = {folder: ()}
+    for name, folders, files in os.walk(folder, followlinks=True):
+        place = Path(name)
+        stat = place.stat()
+        here, around = (stat.st_dev, stat.st_ino), above.pop(place)
+        if here in around:
+            folders.clear()
+            continue
+        above |= {place / below: (*around, here) for below in folders}
+        yield from (place / file for file in files)
 
 
 def _in_zip(path: Path) -> Iterator[Photo]:

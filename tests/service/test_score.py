@@ -65,6 +65,18 @@ def test_a_folder_and_its_zip_hold_the_same_photos(tmp_path: Path) -> None:
         ]
 
 
+def test_links_to_class_folders_are_followed_but_not_to_a_folder_above(tmp_path: Path) -> None:
+    elsewhere = folder(tmp_path / "elsewhere", ANSWERS)
+    val = folder(tmp_path / "val", {"n03/e.jpg": "n03"})
+    for name in ("n01", "n02"):
+        (val / name).symlink_to(elsewhere / name)
+    (val / "n03" / "again").symlink_to(val)
+    (val / "n03" / "itself").symlink_to("itself")
+    assert [(Path(p.name).relative_to(val).as_posix(), p.group) for p in photos_in(val)] == [
+        *((name, name[:3]) for name in ANSWERS), ("n03/e.jpg", "n03"),
+    ]  # fmt: skip
+
+
 # A header stands before each member; `LISTED` begins each entry in the list of members at the end.
 LOCAL_HEADER_BYTES, LISTED = 30, b"PK\x01\x02"
 METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
