@@ -37,7 +37,7 @@ class Best:
     def save(self, model: Checkpoint) -> None:
         """Writes the finished model of `weights`, and forgets them."""
         assert self.outcome is not None, "there is a best one"
-        facts = {"epoch": self.epoch, "loss": self.outcome.loss}
+        facts = {"epoch": self.epoch, "loss": self.outcome.loss, "photos": self.outcome.photos}
         tensors = {**model.tensors, "confusion": torch.from_numpy(self.outcome.confusion)}
         Checkpoint(tensors, {**model.facts, "best": facts}).save(self.path)
         self.weights = {}
@@ -49,12 +49,18 @@ class Best:
         saved.facts.pop("best")
         return saved
 
-    def resume(self) -> None:
-        """Takes up the file of an earlier part of the run, if there is one."""
+    def resume(self, photos: str) -> None:
+        """Takes up the file of an earlier part of the run, if there is one. Raises ValueError if it
+        was scored on other validation photos: no score of these can be compared with its own."""
         if not self.path.is_file():
             return
         saved = Checkpoint.load(self.path)
         best = saved.facts["best"]
+        if best.get("photos") not in (None, photos):  # earlier versions did not write it down
+            raise ValueError(
+                f"the best network so far, {self.path}, was scored on other validation photos: "
+                f"name the same --val, or begin a new run with its weights: --init {self.path}"
+            )
         score = Score(**saved.facts["accuracy"])
         confusion = saved.tensors["confusion"].numpy()
-        self.epoch, self.outcome = best["epoch"], Outcome(score, best["loss"], confusion)
+        self.epoch, self.outcome = best["epoch"], Outcome(score, best["loss"], confusion, photos)

@@ -136,10 +136,10 @@ class Training:
         validation = Validation(
             val_sources, self.data.labels, self.loss.rows, self.ranks, self.part, cache
         )
-        validation.load(recipe.size_at(min(self.epoch, recipe.epochs - 1)))  # fails now if it fails
+        photos = validation.load(recipe.size_at(min(self.epoch, recipe.epochs - 1)))  # fails now
         self.best, self._saved = best, time.perf_counter()
         if state.step:
-            best.resume()
+            best.resume(photos.digest())
         counts = self.batches.counts
         work = [recipe.size_at(epoch) ** 2 * n for epoch in range(recipe.epochs) for n in counts]
         log = RunLog(self.run, recipe, active=self.ranks.first)

@@ -26,6 +26,8 @@ class Outcome:
     """By the targets of training (label smoothing included), so that the two can be compared."""
     confusion: NDArray[np.int64]
     """(classes, classes): photos of the row's class that were given the column's."""
+    photos: str | None = None
+    """Differs for other photos, or the same at another size; None: not known."""
 
     @property
     def merit(self) -> tuple[float, float]:
@@ -74,7 +76,7 @@ class Validation:
         top1, top5, loss_sum, photos = sums.tolist()
         counted = confusion.round().long().numpy().reshape(classes, classes)
         result = Score(top1 / photos, top5 / photos, round(photos))
-        return Outcome(result, loss_sum / photos, counted)
+        return Outcome(result, loss_sum / photos, counted, data.digest())
 
     def load(self, px: int) -> Dataset:
         """The central crops of `px` of all photos; again only when the size changes. Raises

@@ -52,7 +52,7 @@ def test_the_best_model_is_kept_and_the_last_is_the_result(
     training.accuracies = (0.3, 0.6, 0.5, 0.6, 0.4, 0.5)
     assert training.fit([photos / "val"]).top1 == 0.5
     best = Checkpoint.load(run / "best.safetensors")
-    assert best.facts["best"] == {"epoch": 2, "loss": 1.0}
+    assert best.facts["best"] == {"epoch": 2, "loss": 1.0, "photos": None}
     assert best.facts["accuracy"]["top1"] == 0.6
     assert not torch.equal(weights(run, "best.safetensors"), weights(run, "model.safetensors"))
 

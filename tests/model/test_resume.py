@@ -80,6 +80,23 @@ def test_a_run_with_a_smaller_last_batch_stops_and_resumes_to_the_same_weights(
 
 
 @pytest.mark.usefixtures("narrow")
+def test_a_run_with_a_best_network_is_not_resumed_with_other_validation_photos(
+    photos: Path, train: Dataset, run: Path
+) -> None:
+    recipe = replace(SMOKE, sparsity=0.0)
+    stopped = Interrupted(recipe, train, run)
+    stopped.at = 3
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit([photos / "val"])
+    assert (run / "best.safetensors").is_file()
+    resumed = Training(recipe, train, run)
+    resumed.state.resume(run)
+    with pytest.raises(ValueError, match="was scored on other validation photos: name the same"):
+        resumed.fit([photos / "train"])
+    assert resumed.fit([photos / "val"]).photos == 20
+
+
+@pytest.mark.usefixtures("narrow")
 def test_a_run_of_an_earlier_version_is_refused(photos: Path, train: Dataset, run: Path) -> None:
     """It left out what is behind the last full batch, and counted its steps that way."""
     stopped = Interrupted(SMOKE, train, run)
