@@ -134,7 +134,7 @@ class Taught:
 
     teacher: str
     photos: int
-    """Photos without a label, of which it was told the teacher's answer."""
+    """Photos of which it was told the teacher's answer; some may have labels, too."""
     classes: int
     """Classes that it knows from these answers only, not counted in `known_classes`."""
 

@@ -74,7 +74,7 @@ def _taught(manifest: Manifest) -> str:
         return ""
     alone = f"; {taught.classes} more classes are known from these answers only"
     return (
-        f"- Taught by {taught.teacher}: its answers to {taught.photos:,} photos without a label"
+        f"- Taught by {taught.teacher}: its answers to {taught.photos:,} photos"
         f"{alone if taught.classes else ''}\n"
     )
 

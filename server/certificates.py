@@ -79,7 +79,7 @@ class Certificates(Watched):
         raise Unusable(f"{self._key} is encrypted: the server needs it without a passphrase")
 
     def _end(self) -> float:
-        """When the certificate ends, by a handshake with ourselves: so callers can have one, too."""
+        """When the certificate ends, by a handshake with ourselves: so callers can have one."""
         ours, theirs = ssl.MemoryBIO(), ssl.MemoryBIO()
         trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trusting.check_hostname = False

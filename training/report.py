@@ -138,8 +138,7 @@ def format_card(facts: dict[str, Any]) -> str:
             more = f" and {count} more from a teacher"
             alone = f"; {count} classes are known from its answers only"
         lessons = (
-            f"- Taught by {taught['teacher']}: its answers to {taught['photos']:,} photos without "
-            f"a class{alone}\n"
+            f"- Taught by {taught['teacher']}: its answers to {taught['photos']:,} photos{alone}\n"
         )
     if dense:
         pruning = (

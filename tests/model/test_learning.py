@@ -158,7 +158,7 @@ def test_a_network_learns_classes_that_only_the_teacher_knows(
     assert facts["taught"] == {"teacher": "hues", "photos": 48, "classes": [2, 3]}
     card = (run / "card.md").read_text()
     assert "2 classes and 2 more from a teacher" in card
-    assert "Taught by hues: its answers to 48 photos without a class" in card
+    assert "Taught by hues: its answers to 48 photos" in card
     network = load_model(run / "model.safetensors").network
     sparsity = [(layer.weight == 0).float().mean().item() for layer in network.fully_connected]
     assert sparsity == pytest.approx([0.5] * 3, abs=0.01), "the average is pruned, too"
@@ -179,7 +179,7 @@ def test_a_network_learns_classes_that_only_the_teacher_knows(
     assert accuracy is not None
     assert accuracy.top1 == pytest.approx(result.top1, abs=0.1)
     text = bundle.files["card.md"].decode()
-    assert "Taught by hues: its answers to 48 photos without a label; 2 more classes" in text
+    assert "Taught by hues: its answers to 48 photos; 2 more classes" in text
 
 
 @pytest.mark.usefixtures("narrow")

@@ -222,7 +222,7 @@ def test_dropout_of_small_crops_is_as_strong_as_of_their_pooled_maps(side: int) 
     network = AlexNet(10, "alexnet", dropout=0.4).train()
     maps = network.features(torch.rand(1, 3, side, side)).detach().expand(3000, -1, -1, -1)
     network.features = nn.Sequential()
-    network.classifier = network.classifier[:2]  # up to the first layer with weights
+    network.classifier = nn.Sequential(*[*network.classifier][:2])  # up to the first with weights
     with torch.no_grad():
         weight = network.fully_connected[0].weight.view(-1, 256, 6, 6)
         weight.copy_(weight[..., :1, :1].expand_as(weight))  # copies with the same weights

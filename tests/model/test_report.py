@@ -204,12 +204,12 @@ def test_the_card_tells_labels_and_a_teachers_answers_apart() -> None:
     text = format_card({**FACTS, "taught": taught})
     assert "# smoke: alexnet, 6 classes and 3 more from a teacher\n" in text
     assert (
-        "\n- Taught by lite0: its answers to 330,000 photos without a class; 3 classes are known "
+        "\n- Taught by lite0: its answers to 330,000 photos; 3 classes are known "
         "from its answers only\n- Recipes" in text
     )
     text = format_card({**FACTS, "taught": {**taught, "classes": []}})
     assert "# smoke: alexnet, 6 classes\n" in text
-    assert "\n- Taught by lite0: its answers to 330,000 photos without a class\n- Rec" in text
+    assert "\n- Taught by lite0: its answers to 330,000 photos\n- Rec" in text
 
 
 def test_the_card_mentions_pruning_only_if_there_was_some() -> None:
