@@ -68,11 +68,16 @@ thousand: .venv/dev.stamp ## the starter anew: TEACHER=a.onnx LABELLED=b.zip UNL
 		$$(test -f $(RUN)/last.safetensors && echo --resume || echo --init $(INIT))
 	@$(BIN)/alexnet-label $(TEACHER) --photos $(CLOSEST) --recipe thousand-more --views 6 \
 		--output $(RUN)-closest.labels
-	@$(BIN)/alexnet-train --recipe thousand-more --train $(LABELLED) --unlabelled $(UNLABELLED) \
-		--unlabelled $(CLOSEST) --labels $(RUN).labels $(RUN)-closest.labels --share 0.3 0.45 \
-		--val $(VAL) --output $(RUN)-more \
-		$$(test -f $(RUN)-more/last.safetensors && echo --resume || echo --init $(RUN))
-	@$(BIN)/alexnet-export $(RUN)-more/model.safetensors --photos $(UNLABELLED) --val $(VAL) \
+	@for step in ":-more" "-more:-again"; do \
+		init=$(RUN)$${step%:*} run=$(RUN)$${step#*:}; \
+		$(BIN)/alexnet-train --recipe thousand-more --train $(LABELLED) --unlabelled $(UNLABELLED) \
+			--unlabelled $(CLOSEST) --labels $(RUN).labels $(RUN)-closest.labels --share 0.3 0.45 \
+			--val $(VAL) --output $$run \
+			$$(test -f $$run/last.safetensors && echo --resume || echo --init $$init) || exit; \
+	done
+	@$(BIN)/python -m training.merge $(RUN)-more $(RUN)-again --photos $(CLOSEST) --val $(VAL) \
+		--output $(RUN)-merged
+	@$(BIN)/alexnet-export $(RUN)-merged/model.safetensors --photos $(UNLABELLED) --val $(VAL) \
 		--precision int8 --calibration-photos 4000 --output $(RUN).tar.xz
 
 label: .venv/dev.stamp ## a teacher's answers: ARGS="lite0.onnx --photos more.zip --output more.labels"
