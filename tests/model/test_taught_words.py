@@ -12,8 +12,8 @@ from tests.paths import STARTER
 def test_no_class_is_counted_as_the_teachers_alone_where_there_is_none() -> None:
     manifest = Bundle.open(STARTER).manifest
     for classes, alone, said in (
-        (0, "label\n", "of all of its"),
-        (3, "label; 3 more", "learned 3"),
+        (0, "photos\n", "of all of its"),
+        (3, "photos; 3 more", "learned 3"),
     ):
         lessons = Taught("lite0", 330_000, classes)
         model = SimpleNamespace(labels=range(1000), known=1000, taught=lessons)
