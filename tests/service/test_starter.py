@@ -70,15 +70,15 @@ def test_the_running_server_is_as_accurate_as_the_manifest_says(
     assert photos["failed"] == 0
     assert photos["top1"] == pytest.approx(measured.top1, abs=0.004)
     assert photos["top5"] == pytest.approx(measured.top5, abs=0.004)
-    assert photos["top1"] >= 0.30
-    assert photos["top5"] >= 0.54
+    assert photos["top1"] >= 0.315
+    assert photos["top5"] >= 0.56
 
 
 @pytest.mark.process
 @needs_shared
 def test_tiny_imagenets_classes_are_told_from_one_another() -> None:
     report = run("export.evaluate", STARTER, "--photos", TILES, "--among", TILES, "--json")
-    assert json.loads(report)["scores"][0]["top1"] >= 0.53
+    assert json.loads(report)["scores"][0]["top1"] >= 0.515
 
 
 def score(server: ServerProcess, source: Path) -> dict[str, float]:
