@@ -61,9 +61,10 @@ def test_of_a_pruned_bundle_the_zeros_are_told_and_its_filters_are_in_colour() -
     anatomy = dissect(SimpleNamespace(bundle=bundle, artifact=artifact, engine=engine))  # type: ignore[arg-type]
     # The paper's 60 million, less what folding fc6 for 128 px takes away: 27 of 36 places.
     assert sum(fact.parameters for fact in anatomy.layers) == 61_090_496 - 27 * 256 * 4096
-    # Fewer of fc6, whose folded weights are sums.
+    # Fewer of fc6, whose folded weights are sums; how many depends on where the zeros lie.
     zeros = [fact.zeros for fact in anatomy.layers[-3:]]
-    assert zeros == pytest.approx([0.67, 0.8, 0.8], abs=0.02)
+    assert zeros[1:] == pytest.approx([0.8, 0.8], abs=0.01)
+    assert 0.6 < zeros[0] < zeros[1]
     assert anatomy.filters is not None
     assert anatomy.filters.shape == (8, 8, 11, 11, 3)
     assert anatomy.filters.min() <= 1
