@@ -41,8 +41,10 @@ class VerifiedArtifact:
 
     @property
     def tolerance(self) -> float:
-        """Twice the difference measured here, as other machines round differently; at least 1 %."""
-        return max(0.01, round(2 * self.golden_difference, 4))
+        """Twice the difference measured here, as other machines round differently; at least 1 %, of
+        int8 6 %: the golden photos are few, and an engine that rounds in other places differs."""
+        least = 0.06 if self.precision == "int8" else 0.01
+        return max(least, round(2 * self.golden_difference, 4))
 
 
 def pack(
