@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from alexnet.manifest import Accuracy
@@ -19,7 +18,7 @@ from export.temperature import calibrate_probabilities
 from export.to_onnx import to_onnx
 from training.checks import sentence
 from training.data import Dataset, load, load_unlabelled
-from training.evaluate import Predict, infer_all, score
+from training.evaluate import infer_all, score
 from training.fold import fold
 from training.importers import TrainedModel, load_model
 from training.network import ARCHITECTURES
@@ -60,14 +59,14 @@ def export(arguments: argparse.Namespace) -> None:
     photos = load_unlabelled(arguments.photos, spec, arguments.calibration_photos)
     val = load(val_photos, spec, model.labels) if val_photos else None
     measured = photos if val is None else val.images
-    reference = infer_all(_torch_predictor(model), measured)
+    reference = infer_all(model.predict, measured)
     fitted = calibrate_probabilities(model, reference, val.targets) if val else None
     if fitted:
         log.info(
             "calibrated with temperature %.2f: expected calibration error %.1f %%, before %.1f %%",
             fitted.temperature, 100 * fitted.error, 100 * fitted.error_before,
         )  # fmt: skip
-        reference = infer_all(_torch_predictor(model), measured)
+        reference = infer_all(model.predict, measured)
     golden = golden_batch(measured, reference)
     onnx = {"fp32": to_onnx(model, spec.crop)}
     if "int8" in precisions:
@@ -105,14 +104,6 @@ def export(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     log.info("packing %s", arguments.output)
     bundle.write(arguments.output)
-
-
-def _torch_predictor(model: TrainedModel) -> Predict:
-    def predict(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return model.deployable(torch.from_numpy(crops)).numpy()
-
-    return predict
 
 
 def _val_photos(arguments: argparse.Namespace) -> Photos | None:

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alexnet.spec import Preprocess
 from training.checkpoint import Checkpoint
 from training.data import load, load_unlabelled
-from training.evaluate import Predict, evaluate
+from training.evaluate import evaluate
 from training.importers import TrainedModel, load_model
 from training.network import AlexNet
 from training.plain import to_plain
@@ -61,7 +60,7 @@ def merge(runs: list[Path], photos: list[Path], val: list[Path], output: Path) -
     prune(network, recipe.sparsity)
     measure(network, views(photos, recipe, model))
     merged = replace(model, network=to_plain(network.eval()))
-    scored = evaluate(_predictor(merged), load(val, model.preprocess, model.labels))
+    scored = evaluate(merged.predict, load(val, model.preprocess, model.labels))
     log.info("%s", scored.in_words(len(model.labels)))
     lineage = [*model.facts["lineage"], f"mean of the last {len(runs)} runs"]
     facts = {**model.facts, "lineage": lineage, "accuracy": scored._asdict()}
@@ -102,15 +101,6 @@ def views(photos: list[Path], recipe: Recipe, model: TrainedModel) -> Tensor:
     cut = drawn.cut(torch.from_numpy(packed), torch.from_numpy(places), model.crop)
     average, scale = torch.tensor(model.mean), torch.tensor(model.std)
     return ((cut - average) / scale).permute(0, 3, 1, 2)
-
-
-def _predictor(model: TrainedModel) -> Predict:
-    def predict(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            logits: NDArray[np.float32] = model.deployable(torch.from_numpy(crops)).float().numpy()
-        return logits
-
-    return predict
 
 
 if __name__ == "__main__":

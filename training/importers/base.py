@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet.labels import Labels
@@ -51,6 +53,12 @@ class TrainedModel:
     def deployable(self) -> Deployable:
         mean = self.mean if self.image is None else self.image
         return Deployable(self.network, mean, self.std).eval()
+
+    def predict(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, crop, crop, 3) -> (N, classes) logits, on the CPU."""
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = self.deployable(torch.from_numpy(crops)).numpy()
+        return logits
 
 
 def imagenet_model(
