@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 FORMAT = 1
 
@@ -23,10 +23,10 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """Named tensors (`network.*`, and `momentum.*` in a resumable one) and JSON facts."""
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, torch.Tensor]
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def part(self, name: str) -> dict[str, Tensor]:
+    def part(self, name: str) -> dict[str, torch.Tensor]:
         """The tensors under `name.`, without that prefix."""
         prefix = f"{name}."
         return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
