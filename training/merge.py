@@ -36,11 +36,26 @@ SAMPLE, BATCH = 2048, 256
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = argparse.ArgumentParser(prog="python -m training.merge")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
-    parser.add_argument("--photos", nargs="+", type=Path, required=True, metavar="ZIP")
-    parser.add_argument("--val", nargs="+", type=Path, required=True, metavar="ZIP")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.merge",
+        description="The mean of runs that went on from one another (docs/training.md).",
+    )
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="their folders, the last one last"
+    )
+    parser.add_argument(
+        "--photos", nargs="+", type=Path, required=True, metavar="SOURCE",
+        help="photos like those to be named, with classes or without: batch norm is measured on "
+        f"{SAMPLE:,} of them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--val", nargs="+", type=Path, required=True, metavar="SOURCE",
+        help="photos with classes, to score the mean on",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER",
+        help="where model.safetensors is written, for alexnet-export",
+    )  # fmt: skip
     arguments = parser.parse_args()
     try:
         merge(arguments.runs, arguments.photos, arguments.val, arguments.output)
