@@ -98,6 +98,8 @@ async def read_short(request: web.Request) -> bytes:
 def encoding_of(request: web.Request) -> str:
     """Raises UnsupportedEncoding for one that is not known."""
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
+    if encoding == "x-gzip":  # an old name of the same, RFC 9110, section 8.4.1.3
+        return "gzip"
     if encoding not in ENCODINGS:
         raise UnsupportedEncoding(
             f"Content-Encoding must be gzip or deflate, not {encoding[:20]!r}"
