@@ -27,7 +27,7 @@ from server.api.oip.models import OipModels
 from server.api.probes import Probes, scrape
 from server.api.tensorflow import TensorFlow
 from server.api.web.pages import Pages
-from server.config import Config, numbers, origins
+from server.config import Config, host_names, numbers, origins
 from server.door import Door
 from server.engines.choice import Wanted
 from server.models.control import Control
@@ -83,7 +83,8 @@ def registry() -> CollectorRegistry:
 def open_door(config: Config, shared: Path | None) -> Door:
     """`shared` is where workers count together. Raises OSError."""
     tls = config.tls_certificate, config.tls_key, config.tls_client_ca
-    return Door.opened(*tls, config.keys_file, origins(config.cors_origin), shared)
+    allowed = origins(config.cors_origin), host_names(config.allowed_hosts)
+    return Door.opened(*tls, config.keys_file, *allowed, shared)
 
 
 def open_bundles(config: Config, policy: BatchPolicy, decoder: Decoder, metrics: Metrics) -> Open:

@@ -15,6 +15,7 @@ from server.models.policy import VersionPolicy
 
 # As a browser writes it: in small letters, without a path.
 ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+")
+HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
 DAY_S = 86_400
 
@@ -78,6 +79,15 @@ def origins(text: str) -> frozenset[str]:
     for origin in found - {"*"}:
         if not ORIGIN.fullmatch(origin):
             raise ValueError(f"{origin} is no origin")
+    return found
+
+
+def host_names(text: str) -> frozenset[str]:
+    """`photos.example,photos` or `*`; raises ValueError."""
+    found = frozenset(text.lower().split(",")) if text else frozenset()
+    for name in found - {"*"}:
+        if not HOST_NAME.fullmatch(name):
+            raise ValueError(f"{name} is no name of a host")
     return found
 
 
@@ -146,6 +156,10 @@ class Config:
     cors_origin: str = _option("", "door",
         _read_by(origins, "be origins such as https://app.example,http://localhost:3000, or *"),
         "origins of other sites whose pages may call this server: https://app.example, or *")
+    allowed_hosts: str = _option("", "door",
+        _read_by(host_names, "be names without ports, such as photos.example,photos, or *"),
+        "names by which a proxy on this machine may ask for this server: photos.example, or *; "
+        "without one it is localhost there")
     engine: str = _option("auto", "speed", _one_of("auto", *ENGINES),
         "auto (a GPU's if one is here), or " + ", ".join(ENGINES))
     devices: str = _option("", "speed", _read_by(numbers, "be the numbers of GPUs: 0,1"),

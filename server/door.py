@@ -20,6 +20,8 @@ class Door:
     """None: no key is asked for."""
     origins: frozenset[str] = frozenset()
     """Of other sites' pages that may call; `*` is all."""
+    names: frozenset[str] = frozenset()
+    """That this server has on the loopback beside localhost: a proxy's; `*` is all."""
 
     @classmethod
     def opened(
@@ -29,6 +31,7 @@ class Door:
         client_ca: str = "",
         keys_file: str = "",
         origins: frozenset[str] = frozenset(),
+        names: frozenset[str] = frozenset(),
         shared: Path | None = None,
     ) -> Self:
         """Paths, empty for none; `shared` is where workers count together. Raises OSError."""
@@ -37,6 +40,7 @@ class Door:
             Certificates(Path(certificate), Path(key), ca) if certificate else None,
             Keys(Path(keys_file), shared) if keys_file else None,
             origins,
+            names,
         )
 
     @property

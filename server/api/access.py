@@ -105,17 +105,18 @@ def allowed_origin(headers: Mapping[str, str], origins: Collection[str]) -> str:
     return "*" if "*" in origins else origin if origin in origins else ""
 
 
-def check_host(host: str, listening: str) -> None:
+def check_host(host: str, listening: str, names: Collection[str] = ()) -> None:
     """A foreign name that resolves to the loopback makes a foreign page one of this server's.
-    `listening` is our end of the connection. Raises Disabled for a name that is not the
-    loopback's, where the connection is."""
-    if not is_loopback(listening):
+    `listening` is our end of the connection. Raises Disabled for a name that is neither the
+    loopback's nor of the `names`, where the connection is."""
+    if not is_loopback(listening) or "*" in names:
         return
     name = re.sub(r":\d*$", "", host.lower()).rstrip(".").strip("[]")
-    if name and name != "localhost" and not name.endswith(".localhost") and not _is_address(name):
+    own = name in ("", "localhost") or name.endswith(".localhost") or _is_address(name)
+    if not own and name not in names:
         raise Disabled(
-            f"on the loopback this server is localhost, not {name[:100]!r}: a proxy before it must "
-            "send 'Host: localhost'"
+            f"on the loopback this server is localhost, not {name[:100]!r}: behind a proxy, start "
+            f"it with --allowed-hosts {name[:100]}"
         )
 
 

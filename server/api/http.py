@@ -76,7 +76,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         door = request.app[cors.DOOR]
         access.check_page(request.method, request.headers, door.origins)
-        access.check_host(request.headers.get(hdrs.HOST, ""), _listening(request))
+        access.check_host(request.headers.get(hdrs.HOST, ""), _listening(request), door.names)
         access.authenticate(door, request.headers, _route(request), _certified(request))
         response = await handler(request)
     except ServeError as error:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from server.config import Config
+from server.config import Config, host_names
 from server.door import Door
 from server.ports import reserved
 from server.scheduler import cpus
@@ -48,7 +48,7 @@ async def run(config: Config) -> None:
     ):
         folder = Path(name)
         tls = config.tls_certificate, config.tls_key, config.tls_client_ca
-        door = Door.opened(*tls)
+        door = Door.opened(*tls, names=host_names(config.allowed_hosts))
         overview = Overview(folder, config.host, config.metrics_port, door)
         await overview.start()
         watching = asyncio.create_task(door.watch())

@@ -79,6 +79,14 @@ def test_the_loopbacks_own_names_pass(host: str) -> None:
     access.check_host(host, "::1")
 
 
+def test_names_of_a_proxy_on_this_machine_pass_where_they_are_allowed() -> None:
+    for names in ({"photos.example", "photos"}, {"*"}):
+        access.check_host("Photos.example:8000", "127.0.0.1", names)
+    for host in ("evil.example", "a.photos.example", "photos.example.evil"):
+        with pytest.raises(Disabled, match=f"--allowed-hosts {host}"):
+            access.check_host(host, "127.0.0.1", {"photos.example"})
+
+
 def test_a_server_that_is_open_to_the_network_has_the_name_that_it_is_given() -> None:
     for listening in ("10.1.2.3", "fe80::1%eth0", ""):
         access.check_host("photos.example", listening)

@@ -48,6 +48,7 @@ class Pair:
         self.running[which] = start_server(
             "--model", self.bundle, "--drain-delay-s", "1", "--http-port",
             self.ports[f"{which}8000"], "--grpc-port", self.ports[f"{which}8001"],
+            "--allowed-hosts", "photos.example",
         )  # fmt: skip
 
     def restart(self, which: str) -> None:
@@ -85,6 +86,7 @@ async def test_haproxy_sees_which_server_leaves(
 
     with running("haproxy", "-f", file) as (_, lines):
         await rolled(pair, tell)
+        await a_long_stream_is_answered(ports)
 
 
 async def test_nginx_is_told_which_server_leaves(
@@ -110,6 +112,7 @@ async def test_nginx_is_told_which_server_leaves(
 
     with running("nginx", "-g", "daemon off;", "-c", file) as (nginx, _):
         await rolled(pair, tell)
+        await a_long_stream_is_answered(ports)
 
 
 def configuration(name: str, ports: dict[str, str]) -> str:
@@ -159,13 +162,26 @@ async def rolled(pair: Pair, tell: Tell) -> None:
     assert min(seen.values()) > 100
 
 
+async def a_long_stream_is_answered(ports: dict[str, str]) -> None:
+    """Longer in all than any one message may be."""
+    photo = jpeg(64, 64) + bytes(1 << 20)
+    asked = [pb.ClassifyRequest(image=photo)] * 24
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['8001']}") as channel:
+        answers = pb_grpc.ClassifierStub(channel).ClassifyStream(iter(asked), timeout=30)
+        assert len([answer async for answer in answers]) == len(asked)
+
+
 @asynccontextmanager
 async def under_load(ports: dict[str, str], seen: Counter[str]) -> AsyncIterator[None]:
     """Callers of both protocols, each with one request at a time; `seen` counts how they ended."""
     photo, rest = jpeg(64, 64), f"http://127.0.0.1:{ports['8000']}/v1/classify"
 
+    # As a browser does for the server's own page, by the name that callers know.
+    host = f"photos.example:{ports['8000']}"
+    page = {"Host": host, "Origin": f"http://{host}"}
+
     async def ask_rest() -> None:
-        async with session.post(rest, data=photo) as reply:
+        async with session.post(rest, data=photo, headers=page) as reply:
             assert reply.status == 200, f"{reply.status} {await reply.text()}"
 
     async def ask_grpc() -> None:
