@@ -105,7 +105,7 @@ def adapter(source: dict[str, Any]) -> dict[str, Any]:
     series = 'alexnet_request_duration_seconds_sum{stage="decode_queue",namespace!="",pod!=""}'
     by_pod = {
         name: re.sub(r"sum\(", "sum by (<<.GroupBy>>) (", parts[name])
-        .replace("$window", "1m")
+        .replace("$window", "2m")  # two scrapes of once a minute, the default of the chart
         .replace("{stage", "{<<.LabelMatchers>>, stage")
         for name in ("waited", "answered")
     }
@@ -130,7 +130,7 @@ def files() -> dict[str, str]:
     return {
         "monitoring/grafana/alexnet.json": json.dumps(dashboard(source), indent=1) + "\n",
         "monitoring/alerts.yaml": _yaml(alerts(source)),
-        "kubernetes/adapter-values.yaml": _yaml(adapter(source)),
+        "autoscaling/adapter-values.yaml": _yaml(adapter(source)),
     }
 
 

@@ -23,6 +23,10 @@ from server.telemetry.counts import STAGES, Counts, Duration, Timing
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SHORTEST_S = 0.0005
 DRIFTS = ("decode", "infer", "pace")
+FACES = ("rest", "grpc", "grpc-stream", "oip-rest", "oip-grpc", "oip-grpc-stream")
+OURS = ("engine", "internal", "overloaded", "expired", "would_miss_deadline")
+EARLY = ("internal", "not_ready", "overloaded")
+"""Outcomes that alerts are about: of a version, and of requests that were refused before one."""
 
 
 def watch_certificate(registry: CollectorRegistry, days_left: Callable[[], float]) -> None:
@@ -86,6 +90,9 @@ class Metrics:
         self._limits = gauge("limit", "What the server admits at most.", "limit")
         # Looking labels up costs more than counting.
         self._labelled: Callable[..., Any] = cache(lambda metric, *labels: metric.labels(*labels))
+        for face in FACES:
+            for outcome in EARLY:
+                self._labelled(self._requests, face, outcome, "")
         registry.register(_TritonCounters(self.counts, self._waiting))
 
     def watch(
@@ -120,6 +127,12 @@ class Metrics:
         version = info[1]
         self._model.labels(*info).inc()
         self._serving[version] += 1
+        # A rate does not see what a counter has when it first appears: a burst of failures.
+        for face in FACES:
+            for outcome in ("ok", *OURS):
+                self._labelled(self._requests, face, outcome, version)
+        for stage in STAGES:
+            self._labelled(self._seconds, stage, version)
         for stage, ratio in drift.items():
             self._drift.labels(stage, version).set_function(ratio)
         for model, requests in waiting.items():

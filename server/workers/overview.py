@@ -1,5 +1,6 @@
 """What the supervisor tells of all workers: `/metrics`, `/livez`, `/readyz`."""
 
+import asyncio
 from pathlib import Path
 
 from aiohttp import web
@@ -10,7 +11,7 @@ from server.api.listener import Listener
 from server.door import Door
 from server.telemetry.metrics import OPENMETRICS, expose, watch_certificate
 from server.workers.heard import Heard
-from server.workers.totals import Totals
+from server.workers.totals import READY, Totals
 
 
 class Overview:
@@ -25,6 +26,9 @@ class Overview:
 
         self._exposed = Heard(folder, "/metrics", tell, self._totals.ask, OPENMETRICS)
         self._ready = Heard(folder, "/readyz")
+        self._served = Gauge(
+            READY, "1 while the readiness probe says yes.", registry=self._registry
+        )
         if door.certificates:
             watch_certificate(self._registry, door.certificates.days_left)
         self._workers = Gauge("alexnet_workers", "Processes that answer.", registry=self._registry)
@@ -70,6 +74,8 @@ class Overview:
         )
 
     async def metrics(self, request: web.Request) -> web.Response:
-        self._workers.set(len(await self._exposed.ask()))
+        exposed, ready = await asyncio.gather(self._exposed.ask(), self._ready.ask())
+        self._workers.set(len(exposed))
+        self._served.set(bool(ready))
         body, headers = expose(self._registry, request.headers.get("accept", ""))
         return web.Response(body=body, headers=headers)

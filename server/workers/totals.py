@@ -12,13 +12,14 @@ from prometheus_client.samples import Exemplar, Sample
 
 # The same in every worker, or how far one may be off: a sum would say nothing.
 HIGHEST = {
-    "alexnet_ready",
     "alexnet_model_info",
     "alexnet_costmodel_drift_ratio",
     "process_start_time_seconds",
     "process_max_fds",
     "python_info",
 }
+READY = "alexnet_ready"
+"""Not of the totals: where no worker is left to say it, it must be 0 (overview.py)."""
 MACHINE = "nv_cpu_", "nv_gpu_", "nv_energy_", "alexnet_gpu_"  # the same for every worker
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]  # name and labels of a sample
@@ -45,7 +46,7 @@ class Totals(Collector):
         for worker, text in texts.items():
             if asked > self._latest[worker]:
                 self._latest[worker] = asked
-                self._told[worker] = {m.name: m for m in _families(text)}
+                self._told[worker] = {m.name: m for m in _families(text) if m.name != READY}
 
     def ended(self, worker: int) -> None:
         self._latest[worker] = self.ask()

@@ -71,19 +71,49 @@ def test_options_are_the_servers_and_the_objects_fit_their_schemas(helm: Path) -
         validator.validate(item, "1.30", strict=True)
     pod = made["Deployment"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    config = load([], {variable["name"]: variable["value"] for variable in container["env"]})
+    config = load([], {each["name"]: each.get("value", "2") for each in container["env"]})
     assert (config.tls_key, config.model) == ("/secrets/tls.key", "/models/mine")
     assert pod["terminationGracePeriodSeconds"] >= 5 + 2.5 + config.drain_timeout_s
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["scheme"] == "HTTPS"
+    metadata = made["Deployment"]["spec"]["template"]["metadata"]
+    assert metadata["annotations"]["prometheus.io/scheme"] == "https"
+    assert {port["appProtocol"] for port in made["Service"]["spec"]["ports"]} == {"https"}
     mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert (mounted["models"], mounted["secret"]) == ("/models", "/secrets")
     assert mounted.keys() == {volume["name"] for volume in pod["volumes"]}
     assert container["image"] == f"alexnet:{__version__}"
 
 
+def test_threads_that_are_named_are_named_once(helm: Path) -> None:
+    def threads(**options: str) -> list[tuple[str, str]]:
+        made = rendered(helm, options=options)["Deployment"]["spec"]["template"]["spec"]
+        env = made["containers"][0]["env"]
+        return sorted(
+            (each["name"][8:], each.get("value", "cpus"))
+            for each in env
+            if "THREADS" in each["name"]
+        )
+
+    assert threads() == [("DECODE_THREADS", "cpus"), ("ENGINE_THREADS", "cpus")]
+    assert threads(**{"engine-threads": "3"}) == [
+        ("DECODE_THREADS", "cpus"),
+        ("ENGINE_THREADS", "3"),
+    ]
+    assert threads(workers="2") == []  # these would be of each worker
+
+
+def test_scaling_by_queues_is_asked_for(helm: Path) -> None:
+    values = {"autoscaling": {"min": 2, "max": 20, "cpu": 85, "queueSeconds": "50m"}}
+    for asked, kinds in (({}, ["Resource"]), (values, ["Pods", "Resource"])):
+        metrics = rendered(helm, **asked)["HorizontalPodAutoscaler"]["spec"]["metrics"]
+        assert [each["type"] for each in metrics] == kinds
+
+
 def test_a_value_of_a_wrong_kind_is_refused(helm: Path) -> None:
-    wrongs: list[dict[str, Any]] = [{"options": {"cache-bytes": 5}}, {"optoins": {}}]
+    wrongs: list[dict[str, Any]] = [
+        {"options": {"cache-bytes": 5}}, {"optoins": {}}, {"options": {"http-port": "80"}}
+    ]  # fmt: skip
     for wrong in wrongs:
         ran = subprocess.run(
             [helm, FOLDER / "render.py", CHART, json.dumps(wrong)],

@@ -71,6 +71,22 @@ async def test_what_was_unloaded_stays_unloaded(controlled: ServerProcess) -> No
     assert await served(controlled) == [{"1"}, {"1"}]
 
 
+async def test_a_server_without_workers_says_that_it_is_not_ready(
+    controlled: ServerProcess,
+) -> None:
+    """Where no worker is left, none can say it: the alert needs a 0, not a gap."""
+    for worker in (crew := workers(controlled)):
+        os.kill(worker.pid, signal.SIGKILL)
+    async with asyncio.timeout(5):
+        while "\nalexnet_ready 0.0\n" not in await metrics(controlled):
+            await asyncio.sleep(0.01)
+    async with asyncio.timeout(40):
+        while "\nalexnet_ready 1.0\n" not in await metrics(controlled):
+            await asyncio.sleep(0.05)
+        while len(workers(controlled)) < len(crew):
+            await asyncio.sleep(0.05)
+
+
 async def test_a_worker_that_hangs_is_killed_and_replaced(
     grey: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

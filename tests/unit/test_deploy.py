@@ -28,7 +28,16 @@ def read(name: str) -> Any:
 
 
 def environment(container: dict[str, Any]) -> dict[str, str]:
-    return {each["name"]: each["value"] for each in container.get("env", [])}
+    """What a reference to the container's own request of CPUs gives is the request."""
+    cpus = container["resources"]["requests"]["cpu"]
+    own = {"resourceFieldRef": {"resource": "requests.cpu"}}
+    variables = container.get("env", [])
+    assert all(each.get("valueFrom", own) == own for each in variables)
+    return {each["name"]: each.get("value", cpus) for each in variables}
+
+
+def memory(container: dict[str, Any]) -> int:
+    return int(container["resources"]["limits"]["memory"].removesuffix("Gi")) << 30
 
 
 def schema(name: str) -> Any:
@@ -82,7 +91,7 @@ def test_the_kubernetes_objects_fit_their_schemas() -> None:
     validator = pytest.importorskip("kubernetes_validate")
     names = read("kubernetes/kustomization.yaml")["resources"]
     assert {path.name for path in KUBERNETES} == {
-        *names, "kustomization.yaml", "adapter-values.yaml"
+        *names, "kustomization.yaml"
     }  # fmt: skip
     for name in names:
         item = read(f"kubernetes/{name}")
@@ -134,8 +143,9 @@ def test_a_pod_leaves_only_after_all_it_was_sent_is_answered() -> None:
     assert pod["terminationGracePeriodSeconds"] > needed_s
     probe = container["readinessProbe"]
     assert config.drain_delay_s > probe["periodSeconds"] * probe["failureThreshold"]
-    memory = int(container["resources"]["limits"]["memory"].removesuffix("Mi")) << 20
-    assert memory > config.max_photo_bytes + 2 * 350_000_000
+    assert memory(container) > 2 * config.max_photo_bytes + 2 * 350_000_000
+    # Without a limit of the CPU the server sees the whole node.
+    assert config.engine_threads == config.decode_threads == 2
     ports = {each["name"]: each["containerPort"] for each in container["ports"]}
     assert ports == {
         "http": config.http_port, "grpc": config.grpc_port, "metrics": config.metrics_port
@@ -143,10 +153,25 @@ def test_a_pod_leaves_only_after_all_it_was_sent_is_answered() -> None:
 
 
 def test_the_autoscaler_asks_for_what_the_adapter_serves() -> None:
+    """Without the adapter it asks for nothing of it: then nothing would ever be taken away."""
     metrics = read("kubernetes/scaling.yaml")["spec"]["metrics"]
-    (asked,) = [each["pods"]["metric"]["name"] for each in metrics if each["type"] == "Pods"]
-    (rule,) = read("kubernetes/adapter-values.yaml")["rules"]["custom"]
-    assert rule["name"]["as"] == asked
+    assert [each["type"] for each in metrics] == ["Resource"]
+    (patch,) = read("autoscaling/kustomization.yaml")["patches"]
+    (added,) = yaml.safe_load(patch["patch"])
+    (rule,) = read("autoscaling/adapter-values.yaml")["rules"]["custom"]
+    assert rule["name"]["as"] == added["value"]["pods"]["metric"]["name"]
+    if shutil.which("kubectl"):
+        folder = str(DEPLOY / "autoscaling")
+        made = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, check=True)
+        items = {item["kind"]: item for item in yaml.safe_load_all(made.stdout)}
+        scaling = items["HorizontalPodAutoscaler"]["spec"]["metrics"]
+        assert [each["type"] for each in scaling] == ["Pods", "Resource"]
+
+
+def test_prometheus_scrapes_the_pods_where_they_have_their_metrics() -> None:
+    (container,) = read("kubernetes/deployment.yaml")["spec"]["template"]["spec"]["containers"]
+    (endpoint,) = read("monitoring/podmonitor.yaml")["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in [each["name"] for each in container["ports"]]
 
 
 def test_kserve_starts_the_server_with_options_that_it_has() -> None:
@@ -158,6 +183,14 @@ def test_kserve_starts_the_server_with_options_that_it_has() -> None:
     assert container["name"] == "kserve-container"
     assert [each["containerPort"] for each in container["ports"]] == [config.http_port]
     assert container["readinessProbe"]["httpGet"]["port"] == config.http_port
+    assert config.allowed_hosts == "*"  # a sidecar asks on the loopback, by the caller's name
+    pod = read("kubernetes/deployment.yaml")["spec"]["template"]["spec"]
+    startup = pod["containers"][0]["startupProbe"]
+    for budget in ("periodSeconds", "failureThreshold"):
+        assert container["startupProbe"][budget] == startup[budget]
+    assert memory(container) == memory(pod["containers"][0])
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounted[runtime["spec"]["volumes"][0]["name"]] == config.cache_dir
     model = read("kserve/service.yaml")["spec"]["predictor"]["model"]
     formats = [each["name"] for each in runtime["spec"]["supportedModelFormats"]]
     assert model["modelFormat"]["name"] in formats

@@ -21,7 +21,6 @@ MODEL = {"model": "tiny", "version": "1"}
 STAGE = {"stage": "infer", "version": "1"}
 # Of everything else that is no counter, two workers have as much as both.
 SAME_IN_EACH = (
-    "alexnet_ready",
     "alexnet_model_info",
     "alexnet_costmodel_drift_ratio",
     "process_start_time_seconds",
