@@ -86,21 +86,16 @@ def test_options_are_the_servers_and_the_objects_fit_their_schemas(helm: Path) -
 
 
 def test_threads_that_are_named_are_named_once(helm: Path) -> None:
-    def threads(**options: str) -> list[tuple[str, str]]:
+    def threads(**options: str) -> dict[str, str]:
         made = rendered(helm, options=options)["Deployment"]["spec"]["template"]["spec"]
         env = made["containers"][0]["env"]
-        return sorted(
-            (each["name"][8:], each.get("value", "cpus"))
-            for each in env
-            if "THREADS" in each["name"]
-        )
+        found = {each["name"][8:]: each.get("value", "cpus") for each in env}
+        return {name: value for name, value in found.items() if name.endswith("_THREADS")}
 
-    assert threads() == [("DECODE_THREADS", "cpus"), ("ENGINE_THREADS", "cpus")]
-    assert threads(**{"engine-threads": "3"}) == [
-        ("DECODE_THREADS", "cpus"),
-        ("ENGINE_THREADS", "3"),
-    ]
-    assert threads(workers="2") == []  # these would be of each worker
+    assert threads() == {"DECODE_THREADS": "cpus", "ENGINE_THREADS": "cpus"}
+    named = {"engine-threads": "3"}
+    assert threads(**named) == {"DECODE_THREADS": "cpus", "ENGINE_THREADS": "3"}
+    assert threads(workers="2") == {}  # these would be of each worker
 
 
 def test_scaling_by_queues_is_asked_for(helm: Path) -> None:
