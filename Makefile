@@ -125,7 +125,7 @@ sbom: .venv/server.stamp ## a list of what the server is made of: build/sbom.cdx
 audit: .venv/server.stamp ## known faults of what the server is made of, from PyPI's list
 	@test -x build/.venv-audit/bin/pip-audit || $(PYTHON) -m venv build/.venv-audit
 	@build/.venv-audit/bin/python $(INSTALL) pip-audit==$(PIP_AUDIT)
-	@$(BIN)/python -m pip freeze --exclude-editable > build/audited.txt
+	@$(BIN)/python deploy/sbom.py > build/audited.txt
 	@build/.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r build/audited.txt
 
 clean: ## remove what was built; keeps runs/
