@@ -35,7 +35,7 @@ _REFUSED = {
 
 
 def check_graph(onnx: bytes) -> None:
-    """Raises BundleError. What is no ONNX at all is left to the runtime to say."""
+    """Raises BundleError, also for what is no protobuf."""
     parts = [("model", 0, len(onnx))]
     looked = 0
     while parts:
@@ -52,8 +52,11 @@ def check_graph(onnx: bytes) -> None:
 
 
 def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Of a message: number, start and end of each field; ends where the bytes are none."""
+    """Of a message: number, start and end of each field. Raises BundleError where the bytes are
+    none, and for what the runtimes' readers skip or cut and then read on: groups, which ONNX has
+    not, and keys of more than 32 bits."""
     while at < end:
+        began = at
         key, at = varint(data, at, end)
         number, wire = key >> 3, key & 7
         if wire == 2:
@@ -61,9 +64,9 @@ def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
         elif wire == 0:
             size = varint(data, at, end)[1] - at
         else:
-            size = {1: 8, 5: 4}.get(wire, end - at + 1)  # a group: none is in ONNX
-        if at + size > end:
-            return
+            size = {1: 8, 5: 4}.get(wire, end - at + 1)  # a group: refused below
+        if at + size > end or key >> 32:
+            raise BundleError(f"the graph is damaged, or no ONNX: byte {began} begins no field")
         yield number, at, at + size
         at += size
 

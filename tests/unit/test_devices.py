@@ -38,7 +38,9 @@ def opening(
 
     module = SimpleNamespace(open_on_gpu=open_on_gpu)
     monkeypatch.setitem(sys.modules, "gpu.open", module)
-    return tiny_bundle(), Wanted(devices=(0, 1, 3), max_batch_size=16), opened
+    bundle = tiny_bundle()
+    bundle.files["model.fake"] = b""  # a graph of nothing
+    return bundle, Wanted(devices=(0, 1, 3), max_batch_size=16), opened
 
 
 def test_every_device_that_is_named_gets_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:

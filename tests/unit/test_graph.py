@@ -7,6 +7,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession, SessionOptions
 
 from alexnet.bundle import Bundle
 from alexnet.manifest import BundleError
@@ -61,6 +62,21 @@ def functions() -> bytes:
     return bytes(graph.SerializeToString())
 
 
+def behind_a_group() -> bytes:
+    """An empty group of an unknown number, 1000, which protobuf skips."""
+    return b"\xc3\x3e\xc4\x3e" + endless()
+
+
+def with_a_long_key() -> bytes:
+    """The graph's number, 7, with a bit above the 32 that protobuf looks at."""
+    model = ModelProto.FromString(endless())
+    graph = model.graph.SerializeToString()
+    model.ClearField("graph")
+    size = bytes([len(graph) & 127 | 128, len(graph) >> 7])
+    assert len(graph) < 1 << 14
+    return bytes(model.SerializeToString()) + b"\xba\x80\x80\x80\x10" + size + graph
+
+
 def many_nodes() -> bytes:
     return b"\x3a\x80\x80\x80\x01" + b"\x0a\x00" * (1 << 20)
 
@@ -71,6 +87,8 @@ def many_nodes() -> bytes:
         (endless, "loop"),
         (elsewhere, "another file"),
         (functions, "functions"),
+        (behind_a_group, "begins no field"),
+        (with_a_long_key, "begins no field"),
         (many_nodes, "more than"),
     ],
 )
@@ -91,11 +109,24 @@ def test_the_graphs_of_our_own_bundles_pass_in_no_time() -> None:
     assert time.process_time() - began < 0.1
 
 
-def test_what_is_no_graph_is_left_to_the_runtime() -> None:
+@pytest.mark.parametrize("make", [behind_a_group, with_a_long_key])
+def test_a_runtime_would_read_what_is_refused_for_how_it_is_written(
+    make: Callable[[], bytes],
+) -> None:
+    options = SessionOptions()
+    options.log_severity_level = 4
+    session = InferenceSession(make(), options, ["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["logits"]
+
+
+def test_any_bytes_are_a_graph_or_refused() -> None:
     rng = np.random.default_rng(0)
     for size in (*range(64), 10_000):
-        check_graph(bytes(size))
-        check_graph(b"\xff" * size)
-        for _ in range(20):
+        for data in (bytes(size), b"\xff" * size, *(rng.bytes(size) for _ in range(20))):
             with suppress(BundleError):
-                check_graph(rng.bytes(size))
+                check_graph(data)
+
+
+def test_a_graph_that_was_cut_is_refused() -> None:
+    with pytest.raises(BundleError, match="damaged, or no ONNX"):
+        check_graph(bytes(model().SerializeToString())[:-1])
