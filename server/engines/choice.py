@@ -17,7 +17,7 @@ from alexnet.spec import INPUT_NAME
 from gpu import present
 from server.engines.base import Engine
 from server.engines.graph import check_graph
-from server.engines.runtimes import RUNTIMES, Runtime
+from server.engines.runtimes import NVIDIA, RUNTIMES, Runtime
 
 log = logging.getLogger(__name__)
 
@@ -66,17 +66,21 @@ def choose(
     says what the bundle, or the machine, lacks."""
     gpus = present.count() if gpus is None else gpus
     if installed is None:
-        installed = [package for r in RUNTIMES for package in r.packages if _is_here(package)]
-    here = [r for r in RUNTIMES if not set(r.packages).isdisjoint(installed)]
+        packages = NVIDIA.union(*(r.packages for r in RUNTIMES))
+        installed = [package for package in packages if _is_here(package)]
+    here = [r for r in RUNTIMES if r.is_among(installed)]
     if wanted.engine == "auto":
         usable = [r for r in here if gpus or wanted.devices or not r.on_gpu]
     else:
         usable = [r for r in here if r.name == wanted.engine]
         if not usable:
             (named,) = (r for r in RUNTIMES if r.name == wanted.engine)
+            first = [
+                f"pip uninstall {p}, which knows no GPU; " for p in named.packages if _for_cpus(p)
+            ]
             raise BundleError(
                 f"the engine {named.name} needs what is not installed here: "
-                + installing(named.extra)
+                + "".join([*first, installing(named.extra)])
             )
     artifacts = {a.precision: a for a in bundle.manifest.artifacts if a.runtime == "onnxruntime"}
     for runtime in usable:
@@ -100,10 +104,20 @@ def choose(
 
 def _is_here(package: str) -> bool:
     """By the package's name: ONNX Runtime for GPUs is the same module as that for CPUs."""
+    return bool(_version(package)) and not _for_cpus(package)
+
+
+def _for_cpus(package: str) -> bool:
+    """It is a build, of torch, that knows no GPU."""
+    return _version(package).endswith("+cpu")
+
+
+def _version(package: str) -> str:
+    """Empty: it is not installed."""
     try:
-        return bool(version(package))
+        return version(package)
     except PackageNotFoundError:
-        return False
+        return ""
 
 
 def _devices(runtime: Runtime, wanted: Wanted, gpus: int) -> tuple[int, ...]:

@@ -1,6 +1,10 @@
 """The runtimes that can run the network, in the order in which `auto` prefers them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+
+NVIDIA = {"cuda-bindings", "nvidia-ml-py", "onnx"}
+"""What every engine on a GPU imports beside its runtime: the extra `nvidia`."""
 
 
 @dataclass(frozen=True)
@@ -13,6 +17,11 @@ class Runtime:
     precisions: tuple[str, ...]
     """The first is what `auto` takes, if the bundle has what it is made from."""
     on_gpu: bool = True
+
+    def is_among(self, installed: Collection[str]) -> bool:
+        """Whether these packages are enough for it."""
+        found = not set(self.packages).isdisjoint(installed)
+        return found and (not self.on_gpu or NVIDIA.issubset(installed))
 
 
 RUNTIMES = (

@@ -2,16 +2,17 @@
 
 import logging
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
 from alexnet.bundle import Bundle, BundleError
 from alexnet.spec import PRECISIONS
 from server.engines.choice import Choice, Wanted, choose
-from server.engines.runtimes import ENGINES, RUNTIMES
+from server.engines.runtimes import ENGINES, NVIDIA, RUNTIMES
 from tests.fakes import tiny_bundle
 
-EVERYTHING = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
+EVERYTHING = (*NVIDIA, "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
 
 
 def bundle_of(*kinds: tuple[str, str]) -> Bundle:
@@ -56,7 +57,7 @@ def test_runtimes_of_the_cpu_are_rivals_unless_one_is_asked_for() -> None:
     both = ("onnxruntime", "openvino")
     choice = chosen(installed=both)
     assert (choice.runtime.name, choice.rivals) == ("onnxruntime-cpu", ("openvino-cpu",))
-    assert chosen(gpus=1, installed=(*both, "tensorrt")).rivals == ()
+    assert chosen(gpus=1, installed=(*both, *NVIDIA, "tensorrt")).rivals == ()
     choice = chosen(installed=both, engine="openvino-cpu")
     assert (choice.runtime.name, choice.rivals) == ("openvino-cpu", ())
 
@@ -70,9 +71,11 @@ def test_an_artifact_for_another_runtime_is_skipped() -> None:
     ("installed", "engine"),
     [
         (EVERYTHING, "tensorrt"),
-        (("onnxruntime", "tensorrt-rtx"), "tensorrt"),
-        (("onnxruntime", "torch"), "torch-cuda"),
-        (("onnxruntime-gpu",), "onnxruntime-cuda"),
+        ((*NVIDIA, "onnxruntime", "tensorrt-rtx"), "tensorrt"),
+        ((*NVIDIA, "onnxruntime", "torch"), "torch-cuda"),
+        ((*NVIDIA, "onnxruntime-gpu"), "onnxruntime-cuda"),
+        (("onnxruntime", "torch"), "onnxruntime-cpu"),
+        (("onnxruntime-gpu", "cuda-bindings", "onnx"), "onnxruntime-cpu"),
         (("onnxruntime",), "onnxruntime-cpu"),
     ],
 )
@@ -80,6 +83,24 @@ def test_with_a_gpu_the_first_installed_runtime_is_chosen(
     installed: tuple[str, ...], engine: str
 ) -> None:
     assert chosen(gpus=1, installed=installed).runtime.name == engine
+
+
+@pytest.mark.parametrize(("torch", "serves"), [("2.13.0", "torch-cuda"), ("2.13.0+cpu", "")])
+def test_a_torch_for_cpus_is_no_runtime_of_a_gpu(
+    torch: str, serves: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {**dict.fromkeys((*NVIDIA, "onnxruntime"), "1.0"), "torch": torch}
+
+    def version(package: str) -> str:
+        if package not in here:
+            raise PackageNotFoundError(package)
+        return here[package]
+
+    monkeypatch.setattr("server.engines.choice.version", version)
+    assert choose(INT8, Wanted(), gpus=1).runtime.name == (serves or "onnxruntime-cpu")
+    if not serves:
+        with pytest.raises(BundleError, match="pip uninstall torch, which knows no GPU; pip inst"):
+            choose(INT8, Wanted("torch-cuda"), gpus=1)
 
 
 def test_a_gpu_runs_fp16_from_the_best_weights_that_the_bundle_has() -> None:

@@ -10,6 +10,7 @@ import pytest
 from alexnet.bundle import Bundle
 from gpu.buckets import BucketEngine
 from server.engines.choice import Wanted, choose, open_engines
+from server.engines.runtimes import NVIDIA
 from server.scheduler.batcher import Batcher, BatchPolicy
 from tests.batching import answered, classes, job, settle
 from tests.buckets import engine_of
@@ -45,7 +46,7 @@ def opening(
 
 def test_every_device_that_is_named_gets_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, wanted, opened = opening(monkeypatch)
-    choice = choose(bundle, wanted, gpus=4, installed=("tensorrt",))
+    choice = choose(bundle, wanted, gpus=4, installed=(*NVIDIA, "tensorrt"))
     engines = open_engines(bundle, choice, wanted)
     assert list(engines) == opened
     assert [each.number for each in opened] == [0, 1, 3]
@@ -58,7 +59,7 @@ def test_a_device_that_cannot_be_opened_gives_the_others_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bundle, wanted, opened = opening(monkeypatch, broken=3)
-    choice = choose(bundle, wanted, gpus=4, installed=("tensorrt",))
+    choice = choose(bundle, wanted, gpus=4, installed=(*NVIDIA, "tensorrt"))
     with pytest.raises(RuntimeError, match="GPU 3"):
         open_engines(bundle, choice, wanted)
     assert [(each.number, each.closed) for each in opened] == [(0, True), (1, True)]
