@@ -41,17 +41,21 @@ def open_on_cpu(
     def open_(name: str) -> Engine:
         return OPENERS[name](onnx, bundle, precision, tolerance, threads)
 
-    if len(names) == 1 or race in _winners:
-        return open_(_winners.get(race, names[0]))
-    sizes = sorted({min(BUSY, batch), batch})
-    engines = [open_(names[0])]
-    for name in names[1:]:
+    def proven(name: str) -> Engine | None:
         try:
             engine = open_(name)
             bundle.golden.check(engine.run(bundle.golden.crops), tolerance)
-            engines.append(engine)
+            return engine
         except Exception as error:  # each runtime has its own, without a common base
             log.warning("%s is not used: %s", name, error)
+            return None
+
+    if len(names) == 1 or race in _winners:
+        winner = _winners.get(race, names[0])
+        # It won with other weights.
+        return (proven(winner) if winner != names[0] else None) or open_(names[0])
+    sizes = sorted({min(BUSY, batch), batch})
+    engines = [open_(names[0]), *filter(None, map(proven, names[1:]))]
     rates = {engine.name: _rate(engine, bundle.golden.crops, sizes) for engine in engines}
     best = max(engines, key=lambda engine: rates[engine.name])
     if rates[best.name] < CLEARLY * rates[names[0]]:
