@@ -22,6 +22,9 @@ from export.to_onnx import array, walk
 from training.importers import TrainedModel
 
 BINS = 4096
+MOST_BIAS = np.float32(2**30)
+"""In steps: half of what 32 bits hold, as what rounding takes from the weights is added. More only
+where a channel's weights are next to nothing beside its bias."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def to_int8(model: TrainedModel, side: int, calibration: Calibration) -> bytes:
     def parameters(index: int) -> tuple[str, str]:
         layer = model.network.layers[index]
         weight, bias = fold_normalisation(model) if index == 0 else _parameters(layer)
-        scale = _per_output(weight)
+        scale = np.maximum(_per_output(weight), np.abs(bias) / MOST_BIAS / input_scale)
         step = scale.reshape(-1, *[1] * (weight.ndim - 1))
         quantised = np.round(weight / step)
         w = _dequantise(graph, f"w{index}", quantised.astype(np.int8), scale)

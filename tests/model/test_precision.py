@@ -145,6 +145,20 @@ def test_every_layer_with_weights_runs_in_integers(
         assert not kernels.keys() & {"QuantizeLinear", "DequantizeLinear"}
 
 
+@pytest.mark.parametrize("model", ["alexnet"], indirect=True)
+@pytest.mark.parametrize("weight", [1e-8, 0.0])
+def test_a_channel_that_is_nearly_dead_keeps_its_bias(
+    model: TrainedModel, crops: NDArray[np.uint8], weight: float
+) -> None:
+    conv2 = model.network.layers[1]
+    with torch.no_grad():
+        conv2.weight[0].mul_(weight)
+        conv2.bias[0] = 100
+    graph = onnx.load_from_string(to_int8(model, model.crop, calibrate(model, crops[:1]))).graph
+    values = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
+    assert values["b1_q"][0] * values["b1_scale"][0] == pytest.approx(100, rel=1e-3)
+
+
 @pytest.mark.parametrize("model", ["alexnet2012"], indirect=True)
 def test_a_layer_without_a_relu_is_calibrated_on_its_negative_values_too(
     model: TrainedModel, crops: NDArray[np.uint8]
