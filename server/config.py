@@ -65,6 +65,14 @@ def numbers(text: str, least: int = 0) -> tuple[int, ...]:
     return found
 
 
+def _devices(text: str) -> tuple[int, ...]:
+    """`0,1` -> (0, 1); raises ValueError, also for one that is named twice."""
+    found = numbers(text)
+    if len(set(found)) < len(found):
+        raise ValueError(f"{text} names a GPU twice")
+    return found
+
+
 def _largest(text: str) -> int:
     """0 for what are no numbers: its own check says so."""
     try:
@@ -162,7 +170,7 @@ class Config:
         "without one it is localhost there")
     engine: str = _option("auto", "speed", _one_of("auto", *ENGINES),
         "auto (a GPU's if one is here), or " + ", ".join(ENGINES))
-    devices: str = _option("", "speed", _read_by(numbers, "be the numbers of GPUs: 0,1"),
+    devices: str = _option("", "speed", _read_by(_devices, "be numbers of GPUs, each once: 0,1"),
         "GPUs to use, an engine on each: 0,1; else the first")
     workers: int = _option(1, "speed", _between(1, 256),
         "server processes behind the same ports, each with engines of its own")

@@ -34,7 +34,7 @@ class Wanted:
     engine: str = "auto"
     precision: str = "auto"
     devices: tuple[int, ...] = ()
-    """GPUs by the driver's numbers; none: the first."""
+    """GPUs by CUDA's numbers; none: the first."""
     threads: int = 1
     max_batch_size: int = 1
     cache_dir: Path | None = None

@@ -214,6 +214,7 @@ def test_a_whole_number_of_seconds_in_the_file_becomes_a_float(tmp_path: Path) -
         ("--request-timeout-ms", "0"), ("--drain-delay-s", "-0.1"), ("--drain-timeout-s", "nan"),
         ("--precision", "int4"), ("--log-format", "xml"), ("--host", ""), ("--model", ""),
         ("--preferred-batch-size", "0"), ("--preferred-batch-size", "8,-1"), ("--devices", "-1"),
+        ("--devices", "0,0"),
         ("--decode-threads", "1025"), ("--engine-threads", "1025"),
         ("--max-request-bytes", "2147483648"), ("--max-connection-age-s", "2592000"),
         ("--max-connection-age-s", "inf"), ("--drain-timeout-s", "inf"),
