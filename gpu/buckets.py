@@ -27,6 +27,8 @@ class Device(Protocol):
 
     @property
     def bus_id(self) -> str: ...
+    @property
+    def about(self) -> str: ...
     def use(self) -> None: ...
     def memory(self, nbytes: int) -> int: ...
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]: ...
@@ -84,7 +86,7 @@ class BucketEngine:
     ):
         """`sizes` are rising; a larger batch than the last is refused. Takes ownership of both."""
         self.name = f"{program.name}:{device.number}"
-        self.bus_id = device.bus_id
+        self.bus_id, self.gpu = device.bus_id, device.about
         self._device, self._program, self._sizes = device, program, list(sizes)
         self.copy_s = self.compute_s = 0.0
         """Of the GPU's time, all batches together."""

@@ -44,6 +44,13 @@ class CudaDevice:
         found = runtime.cudaDeviceGetPCIBusId(32, self.number)
         return _check(found, "asking for the PCI bus").decode().rstrip("\0")
 
+    @property
+    def about(self) -> str:
+        """What it is, and the newest CUDA that its driver knows."""
+        what = _check(runtime.cudaGetDeviceProperties(self.number), "asking what the GPU is")
+        cuda = _check(runtime.cudaDriverGetVersion(), "asking for the driver's version")
+        return f"{what.name.decode()}, CUDA {cuda}"
+
     def memory(self, nbytes: int) -> int:
         """The address of `nbytes` zeroed bytes on the GPU."""
         address = int(_check(runtime.cudaMalloc(nbytes), f"no room for {nbytes:,} bytes"))

@@ -13,7 +13,7 @@ class FakeDevice:
     """Nothing runs before `synchronize`, and then streams advance in random order. Code that reads
     too early, or writes over memory that is still to be read, gets wrong numbers."""
 
-    number, bus_id = 0, "0000:3B:00.0"
+    number, bus_id, about = 0, "0000:3B:00.0", "NVIDIA Fake, CUDA 13000"
 
     def __init__(self, seed: int = 0):
         self._dice = Random(seed)

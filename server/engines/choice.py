@@ -7,7 +7,6 @@ import logging
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from alexnet.bundle import Bundle, BundleError
@@ -17,7 +16,7 @@ from alexnet.spec import INPUT_NAME
 from gpu import present
 from server.engines.base import Engine
 from server.engines.graph import check_graph
-from server.engines.runtimes import NVIDIA, RUNTIMES, Runtime
+from server.engines.runtimes import NVIDIA, RUNTIMES, Runtime, version_of
 
 log = logging.getLogger(__name__)
 
@@ -104,20 +103,12 @@ def choose(
 
 def _is_here(package: str) -> bool:
     """By the package's name: ONNX Runtime for GPUs is the same module as that for CPUs."""
-    return bool(_version(package)) and not _for_cpus(package)
+    return bool(version_of(package)) and not _for_cpus(package)
 
 
 def _for_cpus(package: str) -> bool:
     """It is a build, of torch, that knows no GPU."""
-    return _version(package).endswith("+cpu")
-
-
-def _version(package: str) -> str:
-    """Empty: it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
+    return version_of(package).endswith("+cpu")
 
 
 def _devices(runtime: Runtime, wanted: Wanted, gpus: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 NVIDIA = {"cuda-bindings", "nvidia-ml-py", "onnx"}
 """What every engine on a GPU imports beside its runtime: the extra `nvidia`."""
@@ -41,3 +42,16 @@ RUNTIMES = (
     Runtime("openvino-cpu", ("openvino",), "server-openvino", ("int8", "fp32"), on_gpu=False),
 )  # fmt: skip
 ENGINES = tuple(runtime.name for runtime in RUNTIMES)
+
+
+def version_of(package: str) -> str:
+    """Empty: it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def versions() -> tuple[str, ...]:
+    """Of every package that RUNTIMES names: what a figure of speed depends on."""
+    return tuple(version_of(package) for runtime in RUNTIMES for package in runtime.packages)

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from alexnet.preprocess import preprocess
+from gpu.buckets import BucketEngine
 from server.engines.model import Model
+from server.engines.runtimes import versions
 from server.scheduler import cpus
 from server.scheduler.costs import CostModel
 
@@ -43,8 +45,10 @@ def calibrated(model: Model, max_batch_size: int, folder: Path | None) -> CostMo
 
 def _key(model: Model, max_batch_size: int) -> str:
     """Everything that its figures depend on."""
+    engine = model.engine
+    gpu = engine.gpu if isinstance(engine, BucketEngine) else ""
     facts = (
-        model.artifact.sha256, model.precision, model.engine.name, model.engine.threads,
+        model.artifact.sha256, model.precision, engine.name, engine.threads, gpu, versions(),
         max_batch_size, model.bundle.manifest.preprocess, cpus.name(), cpus.available(),
     )  # fmt: skip
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

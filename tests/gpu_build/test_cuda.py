@@ -1,5 +1,6 @@
 """Calls to a fake driver: their order, their errors, and the cleanup."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -60,6 +61,13 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
 def test_without_a_gpu_the_error_says_which_device_and_why() -> None:
     with pytest.raises(CudaError, match=r"GPU 3 cannot be used: .*driver"):
         CudaDevice(3)
+
+
+def test_a_gpu_says_what_it_is(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SUCCESS, SimpleNamespace(name=b"NVIDIA H200")
+    monkeypatch.setattr(driver, "cudaGetDeviceProperties", lambda number: found, raising=False)
+    monkeypatch.setattr(driver, "cudaDriverGetVersion", lambda: (SUCCESS, 13000), raising=False)
+    assert CudaDevice().about == "NVIDIA H200, CUDA 13000"
 
 
 def test_copies_use_the_given_stream(driver: Driver) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from server.app import cache_folder
+from server.engines.base import Engine
 from server.engines.model import Model
 from server.models.calibration import calibrated
 from server.scheduler.costs import CostModel
+from tests.buckets import engine_of
 from tests.fakes import FakeEngine, tiny_bundle
 
 
@@ -31,10 +33,10 @@ def scale(monkeypatch: pytest.MonkeyPatch) -> Scale:
     return scale
 
 
-def opened(folder: Path | None, max_batch_size: int = 4) -> float:
+def opened(folder: Path | None, max_batch_size: int = 4, engine: Engine | None = None) -> float:
     """What a photo costs, in milliseconds: the number of the measurement."""
     bundle = tiny_bundle()
-    model = Model(bundle, bundle.manifest.artifacts[0], "int8", (FakeEngine(),))
+    model = Model(bundle, bundle.manifest.artifacts[0], "int8", (engine or FakeEngine(),))
     costs = calibrated(model, max_batch_size, folder)
     assert costs.max_batch_size == max_batch_size
     return round(costs.infer_s(1) * 1000, 3)
@@ -51,6 +53,21 @@ def test_without_a_folder_every_start_measures(scale: Scale) -> None:
 
 def test_each_largest_batch_has_a_model_of_its_own(tmp_path: Path, scale: Scale) -> None:
     assert [opened(tmp_path, size) for size in (4, 8, 4, 8)] == [1, 2, 1, 2]
+
+
+def test_another_gpu_is_measured_again(tmp_path: Path, scale: Scale) -> None:
+    engine, _, _ = engine_of()
+    assert opened(tmp_path, engine=engine) == 1
+    engine.gpu = "NVIDIA Other, CUDA 13000"
+    assert [opened(tmp_path, engine=engine), opened(tmp_path, engine=engine)] == [2, 2]
+
+
+def test_another_version_of_a_runtime_is_measured_again(
+    tmp_path: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert opened(tmp_path) == 1
+    monkeypatch.setattr("server.engines.runtimes.version", "{} 99".format)
+    assert [opened(tmp_path), opened(tmp_path)] == [2, 2]
 
 
 @pytest.mark.parametrize("kept", ["{", "\N{SNOWMAN}", ""])

@@ -96,7 +96,7 @@ def test_a_torch_for_cpus_is_no_runtime_of_a_gpu(
             raise PackageNotFoundError(package)
         return here[package]
 
-    monkeypatch.setattr("server.engines.choice.version", version)
+    monkeypatch.setattr("server.engines.runtimes.version", version)
     assert choose(INT8, Wanted(), gpus=1).runtime.name == (serves or "onnxruntime-cpu")
     if not serves:
         with pytest.raises(BundleError, match="pip uninstall torch, which knows no GPU; pip inst"):
