@@ -5,6 +5,7 @@ of its own. A batch is padded to the next size for which a CUDA graph was captur
 rows behind it is computed along and thrown away.
 """
 
+import logging
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+log = logging.getLogger(__name__)
 
 Pending = Callable[[], NDArray[np.float32]]
 """Waits for the logits of a batch; to be called once, in the order in which batches began."""
@@ -135,6 +138,10 @@ class BucketEngine:
             self._free.append(slot)
 
     def close(self) -> None:
-        self._device.use()  # this thread may not have, and what is freed belongs to it
-        self._program.close()
+        """Raises nothing: what cannot be freed is logged, and the rest is."""
+        try:
+            self._device.use()  # this thread may not have, and what is freed belongs to it
+            self._program.close()
+        except Exception:  # each runtime has its own, without a common base
+            log.exception("%s could not be closed", self.name)
         self._device.close()

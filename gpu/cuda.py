@@ -5,6 +5,7 @@ that allocate memory. https://nvidia.github.io/cuda-python/cuda-bindings/latest/
 """
 
 import ctypes
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 from cuda.bindings import runtime
 from numpy.typing import DTypeLike, NDArray
+
+log = logging.getLogger(__name__)
 
 
 class CudaError(RuntimeError):
@@ -127,8 +130,13 @@ class CudaDevice:
         return lambda: _check(runtime.cudaGraphLaunch(executable, stream), "launching a graph")
 
     def close(self) -> None:
-        """Waits for all work, then frees everything in reverse order."""
-        self.use()
-        runtime.cudaDeviceSynchronize()
-        while self._free_calls:
-            self._free_calls.pop()()
+        """Waits for all work, then frees everything in reverse order; what fails is logged."""
+        calls: list[Callable[[], Any]] = [lambda: runtime.cudaSetDevice(self.number)]
+        calls += [runtime.cudaDeviceSynchronize, *reversed(self._free_calls)]
+        self._free_calls.clear()
+        success = runtime.cudaError_t.cudaSuccess
+        failed = {error.name for call in calls if (error := call()[0]) != success}
+        if failed:
+            log.error(
+                "of GPU %d not all could be freed: %s", self.number, ", ".join(sorted(failed))
+            )

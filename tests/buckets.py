@@ -21,6 +21,7 @@ class FakeProgram:
         self.prepared: list[int] = []
         self.launched: list[int] = []
         self.fail = self.closed = False
+        self.sticks = False
 
     def prepare(self, size: int, images: int, logits: int, stream: int) -> Callable[[], None]:
         self.prepared.append(size)
@@ -43,6 +44,8 @@ class FakeProgram:
         return launch
 
     def close(self) -> None:
+        if self.sticks:
+            raise RuntimeError("an illegal address")
         self.closed = True
 
 

@@ -157,3 +157,15 @@ def test_close_waits_and_frees_everything_in_reverse_order(driver: Driver) -> No
     ]  # fmt: skip
     device.close()
     assert "cudaFree" not in driver.names[7:], "nothing is freed twice"
+
+
+def test_what_cannot_be_freed_is_logged_and_the_rest_is_freed(
+    driver: Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = CudaDevice()
+    device.memory(10)
+    device.event()
+    driver.failing |= {"cudaSetDevice", "cudaEventDestroy"}
+    device.close()
+    assert driver.names[-1] == "cudaFree"
+    assert "of GPU 0 not all could be freed: cudaErrorMemoryAllocation" in caplog.text

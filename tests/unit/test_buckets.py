@@ -123,3 +123,11 @@ def test_closing_frees_program_and_device() -> None:
     assert device.used == before + 1, "another thread may close it than ran it"
     assert program.closed
     assert device.closed
+
+
+def test_what_a_program_cannot_close_keeps_no_device_open(caplog: pytest.LogCaptureFixture) -> None:
+    engine, device, program = engine_of()
+    program.sticks = True
+    engine.close()
+    assert device.closed
+    assert "fake-fp16:0 could not be closed" in caplog.text
