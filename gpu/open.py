@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ def open_on_gpu(
     errors of its own."""
     sizes = batch_sizes(largest)
     device = CudaDevice(number)
-    try:
+    with ExitStack() as failed:
+        failed.callback(device.close)
         program = open_program(runtime, onnx, precision, device, sizes, side, classes, folder)
-        return BucketEngine(device, program, sizes, side, classes)
-    except BaseException:
-        device.close()
-        raise
+        failed.callback(program.close)
+        engine = BucketEngine(device, program, sizes, side, classes)
+        failed.pop_all()
+    return engine
 
 
 def open_program(
