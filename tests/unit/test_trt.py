@@ -35,12 +35,15 @@ class FakeTensorRt:
     """Its engine makes contexts that note every call."""
 
     __name__, __version__ = "tensorrt", "11.4"
+    ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="ours")
+    device_memory_size_v2 = 1000
     ILogger = SimpleNamespace(Severity=SimpleNamespace(WARNING=2))
 
     def __init__(self) -> None:
         self.said: list[tuple[Any, ...]] = []
         self.contexts: list[Context | None] = []
         self.loads = True
+        self.made_with: list[Any] = []
 
     def Logger(self, severity: int) -> None: ...  # noqa: N802
 
@@ -56,7 +59,8 @@ class FakeTensorRt:
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return (-1, 8, 8, 3)
 
-    def create_execution_context(self) -> Context | None:
+    def create_execution_context(self, how: Any) -> Context | None:
+        self.made_with.append(how)
         return self.contexts.pop(0) if self.contexts else Context(self.said)
 
 
@@ -80,12 +84,13 @@ def test_a_size_is_set_up_warmed_up_and_then_captured(fake: FakeTensorRt) -> Non
         ("set_tensor_address", "images", 64),
         ("set_tensor_address", "logits", 128),
         ("infer_shapes",),
+        ("set_device_memory", program._scratch, 1000),
         ("execute_async_v3", stream),
         ("execute_async_v3", stream),
     ]
     assert device.captured == 1
     launch()
-    assert len(fake.said) == 8, "a replay does not ask TensorRT again"
+    assert len(fake.said) == 9, "a replay does not ask TensorRT again"
 
 
 def test_every_capture_has_a_context_of_its_own(fake: FakeTensorRt) -> None:
@@ -97,6 +102,31 @@ def test_every_capture_has_a_context_of_its_own(fake: FakeTensorRt) -> None:
         program.prepare(size, 64, 128, device.stream())
     assert fake.contexts == []
     program.close()
+
+
+def test_all_sizes_compute_in_the_same_memory(fake: FakeTensorRt) -> None:
+    program = TensorRtProgram(PLAN, device := FakeDevice())
+    stream = device.stream()
+    for size in (4, 1, 4):
+        program.prepare(size, 64, 128, stream)
+    given = {said[1:] for said in fake.said if said[0] == "set_device_memory"}
+    assert given == {(program._scratch, 1000)}
+    assert fake.made_with == ["ours"] * 3
+    assert len(device.at(program._scratch, (1000,), "u1")) == 1000
+
+
+def test_rtx_compiles_the_kernels_of_a_size_before_they_are_captured(fake: FakeTensorRt) -> None:
+    class Config(SimpleNamespace):
+        def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+            self.memory = strategy
+
+    kernels = SimpleNamespace(EAGER="eager")
+    vars(fake)["DynamicShapesKernelSpecializationStrategy"] = kernels
+    vars(fake)["create_runtime_config"] = Config
+    TensorRtProgram(PLAN, device := FakeDevice()).prepare(4, 64, 128, device.stream())
+    assert fake.made_with == [
+        Config(memory="ours", dynamic_shapes_kernel_specialization_strategy="eager")
+    ]
 
 
 def test_the_error_says_that_a_plan_cannot_be_loaded(fake: FakeTensorRt) -> None:
