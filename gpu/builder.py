@@ -71,11 +71,17 @@ def build(
             cache = config.create_timing_cache(data)
             if cache and config.set_timing_cache(cache, ignore_mismatch=False):
                 break
-    elif target := trt.ComputeCapability.__members__.get("SM{}{}".format(*capability)):
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(target, 0)
     else:
-        progress(f"{name} does not name this GPU: its plan is for 8.0 and later, and may not load")
+        # Without it a run may take memory, which no graph can hold.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+        target = trt.ComputeCapability.__members__.get("SM{}{}".format(*capability))
+        if target:
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(target, 0)
+        else:
+            progress(
+                f"{name} does not name this GPU: its plan is for 8.0 and later, and may not load"
+            )
     engine = builder.build_serialized_network(network, config)
     del monitor
     if engine is None:

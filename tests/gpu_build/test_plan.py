@@ -104,7 +104,7 @@ DAMAGES: list[Callable[[bytes], bytes]] = [
     lambda data: data[:-1],
     lambda data: data[:-1] + b"\0",
     lambda data: b"another" + data,
-    lambda data: b"alexnet plan 1\n[1]\n",
+    lambda data: plan.MAGIC + b"\n[1]\n",
     lambda data: Plan(replace(KEY, onnx="1" * 64), b"engine of another graph").to_bytes(),
 ]
 
@@ -235,6 +235,21 @@ def test_tensorrt_gets_its_timing_cache_or_an_empty_one_and_a_workspace(small: b
     config.set_memory_pool_limit.assert_called_once_with(
         proper.MemoryPoolType.WORKSPACE, builder.WORKSPACE_BYTES
     )
+
+
+def test_a_run_of_rtx_takes_no_memory(small: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    make = trt.Builder.create_builder_config
+    kept = lambda builder: made.append(make(builder)) or made[-1]  # noqa: E731
+    monkeypatch.setattr(trt.Builder, "create_builder_config", kept)
+    assert cached(small, "fp16", (1, 4), ADA, None).engine
+    assert made[0].get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+
+
+def test_another_builder_gives_another_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = KEY.digest
+    monkeypatch.setattr(plan, "MAGIC", b"alexnet plan 1")
+    assert KEY.digest != before
 
 
 def test_the_timing_cache_is_kept_for_the_next_build(
