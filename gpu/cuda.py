@@ -78,8 +78,11 @@ class CudaDevice:
         return stream
 
     def event(self, timed: bool = False) -> int:
-        """`elapsed_s` needs timed events."""
-        flags = runtime.cudaEventDefault if timed else runtime.cudaEventDisableTiming
+        """`elapsed_s` needs timed events. Waiting for one sleeps: by default it takes a core, of
+        which the decoders have too few."""
+        flags = runtime.cudaEventBlockingSync
+        if not timed:
+            flags |= runtime.cudaEventDisableTiming
         event = int(_check(runtime.cudaEventCreateWithFlags(flags), "making an event"))
         self._free_calls.append(lambda: runtime.cudaEventDestroy(event))
         return event

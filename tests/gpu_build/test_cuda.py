@@ -133,12 +133,13 @@ def test_synchronize_raises_the_errors_of_kernels(driver: Driver) -> None:
         CudaDevice().synchronize(9)
 
 
-def test_only_timed_events_record_a_time(driver: Driver) -> None:
+def test_only_timed_events_record_a_time_and_waiting_sleeps(driver: Driver) -> None:
     device = CudaDevice()
     device.event()
     device.event(timed=True)
     flags = [arguments for name, arguments in driver.calls if name == "cudaEventCreateWithFlags"]
-    assert flags == [(runtime.cudaEventDisableTiming,), (runtime.cudaEventDefault,)]
+    sleeping, untimed = runtime.cudaEventBlockingSync, runtime.cudaEventDisableTiming
+    assert flags == [(sleeping | untimed,), (sleeping,)]
     assert device.elapsed_s(1, 2) == pytest.approx(0.0025)
 
 
