@@ -53,6 +53,6 @@ def open_program(
         return ort_cuda.OrtProgram(device, graph, ort_cuda.cuda(precision))
     key: tuple[Any, ...] = (hashlib.sha256(graph).hexdigest(), precision, sizes)
     key += (ort_cuda.version(), facts(device.number))
-    folder = folder or Path("~/.cache/alexnet").expanduser()
-    engines = folder / f"ort-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
+    name = f"ort-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
+    engines = folder / name if folder else None
     return ort_cuda.OrtProgram(device, graph, ort_cuda.tensorrt(precision, sizes, side, engines))

@@ -71,14 +71,14 @@ def cuda(precision: str) -> Provider:
     return Provider("cuda", "CUDAExecutionProvider", precision, options)
 
 
-def tensorrt(precision: str, sizes: Sequence[int], side: int, engines: Path) -> Provider:
+def tensorrt(precision: str, sizes: Sequence[int], side: int, engines: Path | None) -> Provider:
     """One engine for batches from the first size to the last, tuned for the middle one.
 
-    It is kept in the folder `engines`, which is named after a key of all that goes into it: ONNX
-    Runtime itself does not look at the weights before it takes an engine.
+    It is kept in the folder `engines`, if there is one, which is named after a key of all that goes
+    into it: ONNX Runtime itself does not look at the weights before it takes an engine.
     """
     kinds = {"fp32": (), "int8": ("fp16", "int8")}.get(precision, (precision,))
-    options = {f"trt_{kind}_enable": "True" for kind in (*kinds, "engine_cache", "timing_cache")}
+    options = {f"trt_{kind}_enable": "True" for kind in kinds}
     shapes = {"min": sizes[0], "opt": sizes[len(sizes) // 2], "max": sizes[-1]}
     for which, size in shapes.items():
         options[f"trt_profile_{which}_shapes"] = f"{INPUT_NAME}:{size}x{side}x{side}x3"
@@ -141,13 +141,21 @@ class OrtProgram:
         with suppress(ImportError):
             if engines is not None:
                 import_module("tensorrt_libs")  # loads them
-        if engines is None or engines.is_dir():
-            return self._session_with(stream, engines)
+        if engines is None:
+            return self._session_with(stream, None)
+        try:
+            if engines.is_dir():
+                return self._session_with(stream, engines)
+            engines.parent.mkdir(parents=True, exist_ok=True)
+            # What a crash leaves half written is never taken for an engine.
+            unfinished = tempfile.TemporaryDirectory(dir=engines.parent)
+        except OSError as error:
+            log.warning("the engine is not kept for the next start: %s", error)
+            return self._session_with(stream, None)
         log.info("%s builds its engine: minutes, this first time", self.name)
-        engines.parent.mkdir(parents=True, exist_ok=True)
-        # What a crash leaves half written is never taken for an engine.
-        with tempfile.TemporaryDirectory(dir=engines.parent) as folder:
+        with unfinished as folder:
             session = self._session_with(stream, Path(folder))
+            Path(folder).chmod(0o755)  # as plans are: for other users, too
             with suppress(OSError):  # another process was faster
                 Path(folder).rename(engines)
         return session
@@ -156,7 +164,8 @@ class OrtProgram:
         settings = {"device_id": str(self._device.number), "user_compute_stream": str(stream)}
         settings |= self._provider.options
         if engines is not None:
-            settings["trt_engine_cache_path"] = settings["trt_timing_cache_path"] = str(engines)
+            for cache in ("trt_engine_cache", "trt_timing_cache"):
+                settings |= {f"{cache}_enable": "True", f"{cache}_path": str(engines)}
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

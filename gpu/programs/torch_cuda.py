@@ -65,6 +65,8 @@ class TorchCudaProgram:
         for graph in self._graphs:
             graph.reset()
         del self._network
+        # cuBLAS's workspace for our stream stays: torch frees only those of all streams at once,
+        # and the graphs of a version that serves on have captured the address of theirs.
         torch.cuda.empty_cache()  # the next model's engine may be another runtime's
 
 

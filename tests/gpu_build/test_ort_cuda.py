@@ -63,8 +63,9 @@ def test_tensorrt_without_its_libraries_is_one_clear_error(fp16: bytes, tmp_path
         (
             "onnxruntime_pybind11_state*.so",
             [
-                *tensorrt("int8", (1,), 224, Path()).options,
-                "trt_bf16_enable", "trt_engine_cache_path", "trt_timing_cache_path",
+                *tensorrt("int8", (1,), 224, None).options, "trt_bf16_enable",
+                "trt_engine_cache_enable", "trt_engine_cache_path",
+                "trt_timing_cache_enable", "trt_timing_cache_path",
                 "gpu_graph_id", "disable_synchronize_execution_providers",
                 "session.disable_cpu_ep_fallback", "session.disable_quant_qdq",
             ],

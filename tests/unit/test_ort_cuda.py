@@ -201,6 +201,7 @@ def test_tensorrt_keeps_its_engine_for_the_next_start(
     assert ort_cuda.version() == "1.31 tensorrt-cu13-libs 10.9", "which is in the key"
     assert [file.name for file in tmp_path.rglob("*")] == ["plans", "key", "some.engine"]
     assert caplog.text.count("builds its engine") == 1
+    assert (tmp_path / "plans" / "key").stat().st_mode & 0o777 == 0o755, "for other users, too"
     prepare(device, provider)
     assert caplog.text.count("builds its engine") == 1
     caches = ("trt_engine_cache_path", "trt_timing_cache_path")
@@ -213,6 +214,18 @@ def test_tensorrt_keeps_its_engine_for_the_next_start(
     assert {key for key, value in second.items() if value == "True"} == {
         "trt_fp16_enable", "trt_int8_enable", "trt_engine_cache_enable", "trt_timing_cache_enable",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("engines", [None, "file/below/key"])
+def test_without_a_place_for_it_the_engine_is_built_and_not_kept(
+    device: FakeDevice, ort: FakeOrt, tmp_path: Path, engines: str | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    (tmp_path / "file").write_text("in the way")
+    prepare(device, tensorrt("fp16", (4,), SIDE, tmp_path / engines if engines else None))
+    assert not [key for key in ort.opened[0] if "cache" in str(key)]
+    assert ("not kept for the next start" in caplog.text) == bool(engines)
+    assert [file.name for file in tmp_path.rglob("*")] == ["file"]
 
 
 def test_an_unfinished_engine_is_not_kept(device: FakeDevice, ort: FakeOrt, tmp_path: Path) -> None:
