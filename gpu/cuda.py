@@ -14,6 +14,8 @@ import numpy as np
 from cuda.bindings import runtime
 from numpy.typing import DTypeLike, NDArray
 
+from gpu.alone import ALONE
+
 log = logging.getLogger(__name__)
 
 
@@ -118,14 +120,15 @@ class CudaDevice:
         Addresses are part of the graph. Warm up before, as nothing may be allocated meanwhile.
         """
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        _check(runtime.cudaStreamBeginCapture(stream, mode), "beginning to capture")
-        try:
-            enqueue()
-        except BaseException:
-            with suppress(CudaError):  # the first error is the one to report
-                _check(runtime.cudaStreamEndCapture(stream), "ending to capture")
-            raise
-        graph = _check(runtime.cudaStreamEndCapture(stream), "capturing a graph")
+        with ALONE:
+            _check(runtime.cudaStreamBeginCapture(stream, mode), "beginning to capture")
+            try:
+                enqueue()
+            except BaseException:
+                with suppress(CudaError):  # the first error is the one to report
+                    _check(runtime.cudaStreamEndCapture(stream), "ending to capture")
+                raise
+            graph = _check(runtime.cudaStreamEndCapture(stream), "capturing a graph")
         executable = _check(runtime.cudaGraphInstantiate(graph, 0), "making a graph")
         _check(runtime.cudaGraphDestroy(graph), "freeing a graph")
         self._free_calls.append(lambda: runtime.cudaGraphExecDestroy(executable))
@@ -138,7 +141,8 @@ class CudaDevice:
         calls += [runtime.cudaDeviceSynchronize, *reversed(self._free_calls)]
         self._free_calls.clear()
         success = runtime.cudaError_t.cudaSuccess
-        failed = {error.name for call in calls if (error := call()[0]) != success}
+        with ALONE:
+            failed = {error.name for call in calls if (error := call()[0]) != success}
         if failed:
             log.error(
                 "of GPU %d not all could be freed: %s", self.number, ", ".join(sorted(failed))

@@ -1,19 +1,18 @@
 """torch on an NVIDIA GPU, without TensorRT: gpu.network, in one CUDA graph for each batch size."""
 
 from collections.abc import Callable
-from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gpu.alone import ALONE
 from gpu.buckets import Device, Launch
 from gpu.network import Network
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 WARM_UPS = 3  # the first ones choose algorithms and reserve memory, which no graph may hold
-_one_at_a_time = Lock()  # torch takes one capture in a process
 
 
 class TorchCudaProgram:
@@ -44,7 +43,7 @@ class TorchCudaProgram:
         # none leaves its result there.
         pool = self._pools.setdefault(stream, torch.cuda.graph_pool_handle())
         graph = torch.cuda.CUDAGraph()
-        with _one_at_a_time, torch.cuda.device(self._device):
+        with ALONE, torch.cuda.device(self._device):
             with torch.cuda.stream(queue):
                 for _ in range(WARM_UPS):
                     answers.copy_(self._network(crops))
@@ -61,6 +60,10 @@ class TorchCudaProgram:
 
     def close(self) -> None:
         """Waits for what is under way; what `prepare` returned is of no use any more."""
+        with ALONE:
+            self._free()
+
+    def _free(self) -> None:
         torch.cuda.synchronize(self._device)
         for graph in self._graphs:
             graph.reset()

@@ -11,6 +11,7 @@ import numpy as np
 from cuda.bindings import runtime
 
 from gpu import cuda
+from gpu.alone import ALONE
 from gpu.cuda import CudaDevice, CudaError
 from gpu.present import count
 
@@ -24,6 +25,8 @@ class Driver:
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.failing: set[str] = set()
+        self.alone: set[str] = set()
+        """Calls in which no other thread could capture, or be closed."""
         self.host = np.zeros(1 << 12, np.uint8)
 
     def __getattr__(self, name: str) -> Any:
@@ -35,6 +38,8 @@ class Driver:
 
         def call(*arguments: Any) -> tuple[Any, ...]:
             self.calls.append((name, arguments))
+            if ALONE.locked():
+                self.alone.add(name)
             if name in self.failing:
                 return NO_MEMORY, None
             if name == "cudaHostAlloc":
@@ -158,6 +163,15 @@ def test_close_waits_and_frees_everything_in_reverse_order(driver: Driver) -> No
     ]  # fmt: skip
     device.close()
     assert "cudaFree" not in driver.names[7:], "nothing is freed twice"
+
+
+def test_captures_and_what_would_break_them_take_turns(driver: Driver) -> None:
+    device = CudaDevice()
+    device.graph(lambda: None, device.stream())
+    assert driver.alone == {"cudaStreamBeginCapture", "cudaStreamEndCapture"}
+    device.close()
+    assert {"cudaDeviceSynchronize", "cudaGraphExecDestroy"} < driver.alone
+    assert not ALONE.locked()
 
 
 def test_what_cannot_be_freed_is_logged_and_the_rest_is_freed(

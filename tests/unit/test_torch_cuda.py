@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpu.programs import torch_cuda
+from gpu.alone import ALONE
 from gpu.programs.torch_cuda import TorchCudaProgram
 
 SIDE, CLASSES, STREAM = 2, 3, 77
@@ -65,7 +65,7 @@ class Gpu:
         self, graph: "Graph", pool: str, stream: int, *, capture_error_mode: str
     ) -> Iterator[None]:
         assert capture_error_mode == "thread_local"
-        assert torch_cuda._one_at_a_time.locked()
+        assert ALONE.locked()
         self.log.append(f"capture into {pool}")
         with self.stream(stream):
             yield
@@ -80,6 +80,7 @@ class Graph:
         self.gpu.log.append(f"replay in stream {self.gpu.streams[-1]}")
 
     def reset(self) -> None:
+        assert ALONE.locked(), "another version may be capturing"
         self.gpu.log.append("reset")
 
 
