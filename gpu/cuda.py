@@ -1,7 +1,7 @@
 """One GPU's memory, streams, events and graphs, through NVIDIA's bindings of the CUDA runtime.
 
 Handles and addresses are ints. All calls are asynchronous except `synchronize`, `close` and those
-that allocate memory. https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/runtime.html
+that allocate memory, which is zeroed when they return. https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/runtime.html
 """
 
 import ctypes
@@ -61,6 +61,8 @@ class CudaDevice:
         address = int(_check(runtime.cudaMalloc(nbytes), f"no room for {nbytes:,} bytes"))
         self._free_calls.append(lambda: runtime.cudaFree(address))
         _check(runtime.cudaMemset(address, 0, nbytes), "clearing memory")
+        # It runs on the default stream, for which ours do not wait.
+        _check(runtime.cudaStreamSynchronize(0), "clearing memory")
         return address
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

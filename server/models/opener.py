@@ -62,7 +62,7 @@ class Opener:
 
     def _try(self, bundle: Bundle) -> None:
         choice = choose(bundle, self._wanted)
-        if choice.runtime.on_gpu:  # plans are built in a process of their own
+        if choice.runtime.on_gpu:  # what is tried is a session on a CPU (docs/gpu.md)
             return
         try:
             graph = bundle.files[choice.artifact.file]

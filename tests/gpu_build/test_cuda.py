@@ -99,7 +99,8 @@ def test_page_locked_memory_is_a_view_of_the_drivers(driver: Driver) -> None:
 
 def test_memory_on_the_gpu_is_zeroed(driver: Driver) -> None:
     address = CudaDevice().memory(100)
-    assert driver.calls[-1] == ("cudaMemset", (address, 0, 100))
+    assert driver.calls[-2] == ("cudaMemset", (address, 0, 100))
+    assert driver.names[-1] == "cudaStreamSynchronize", "our streams would not wait for it"
 
 
 def test_lack_of_memory_is_reported_in_one_sentence(driver: Driver) -> None:
