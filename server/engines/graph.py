@@ -17,7 +17,9 @@ MAX_FIELDS = 200_000
 _MODEL = {7: "graph", 25: "function"}
 _GRAPH = {1: "node", 5: "tensor", 15: "sparse"}
 _NODE = {5: "attribute"}
-_ATTRIBUTE = {5: "tensor", 6: "subgraph", 10: "tensor", 11: "subgraph"}
+_ATTRIBUTE = {
+    5: "tensor", 6: "subgraph", 10: "tensor", 11: "subgraph", 22: "sparse", 23: "sparse"
+}  # fmt: skip
 _TENSOR = {13: "elsewhere"}
 _FIELDS = {
     "model": _MODEL,

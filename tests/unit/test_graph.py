@@ -56,6 +56,18 @@ def elsewhere() -> bytes:
     return bytes(graph.SerializeToString())
 
 
+def sparse() -> bytes:
+    """A constant with sparse values, which may lie in another file, too."""
+    values = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
+    index = helper.make_tensor("i", TensorProto.INT64, [1], [0])
+    constant = helper.make_node(
+        "Constant", [], ["c"], sparse_value=helper.make_sparse_tensor(values, index, [4])
+    )
+    graph = model()
+    graph.graph.node.insert(0, constant)
+    return bytes(graph.SerializeToString())
+
+
 def functions() -> bytes:
     graph = model()
     graph.functions.add().name = "f"
@@ -86,6 +98,7 @@ def many_nodes() -> bytes:
     [
         (endless, "loop"),
         (elsewhere, "another file"),
+        (sparse, "sparse weights"),
         (functions, "functions"),
         (behind_a_group, "begins no field"),
         (with_a_long_key, "begins no field"),
