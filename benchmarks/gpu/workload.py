@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from alexnet.bundle import Bundle
 from gpu.typed import float_graph
+from training.fold import fold
 from training.network import AlexNet, Deployable
 
 L2_BYTES = 64 << 20  # an upper limit: an H200 has 60 MB
@@ -75,7 +76,7 @@ class Workload:
                     mean = mean + values[0]
                 case "Div" | "Mul" if values:
                     std = std * values[0] if node.op_type == "Div" else std / values[0]
-        network = AlexNet(self.classes, dropout=0).eval()
+        network = fold(AlexNet(self.classes, dropout=0).eval(), self.side)
         shapes = [[m.weight.shape, m.weight.shape[:1]] for m in network.layers]
         if [[value.shape for value in pair] for pair in weights] != shapes:
             raise ValueError("the benchmark supports only the one-tower network (`alexnet`)")

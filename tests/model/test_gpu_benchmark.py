@@ -28,6 +28,7 @@ from benchmarks.gpu.worker import Worker, WorkerLostError
 from benchmarks.gpu.workload import Settings, Workload, make_photos
 from export.to_onnx import to_onnx
 from tests.fakes import CLASSES, tiny_bundle
+from tests.paths import STARTER
 from tests.photos import draw, jpeg
 from training.importers import TrainedModel
 from training.network import AlexNet
@@ -52,6 +53,13 @@ def test_the_floors_match_a_calculation_by_hand(
         for name, flop in (("16 bit", 790e12), ("8 bit", 1400e12), ("fc weights 8 bit", 790e12))
     }
     assert list(floors.values()) == pytest.approx([bf16, fp8, weight_only], rel=2.5e-3)
+
+
+def test_the_starter_with_its_small_crops_is_measured() -> None:
+    work = Workload(Settings(STARTER, "cpu", (1,), 0.01, 2))
+    row = measure.measure_candidate(work, "torch fp32", 1)
+    assert row["error"] < 1e-6
+    assert row["top1"] == 1
 
 
 @pytest.fixture
