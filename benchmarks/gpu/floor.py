@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from training.fold import fold
 from training.network import AlexNet
 
 
@@ -51,10 +52,10 @@ class LayerCost(NamedTuple):
 
 
 def layers_of(classes: int, side: int) -> list[LayerCost]:
-    """Of the one-tower network, from a run on the meta device."""
+    """Of the one-tower network for crops of `side` px, from a run on the meta device."""
     seen: list[tuple[nn.Conv2d | nn.Linear, int, int]] = []
     with torch.device("meta"):
-        network = AlexNet(classes, dropout=0)
+        network = fold(AlexNet(classes, dropout=0).eval(), side)
     for layer in network.layers:
         layer.register_forward_hook(lambda m, x, y: seen.append((m, x[0].numel(), y.numel())))
     network(torch.empty(1, 3, side, side, device="meta"))

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from benchmarks.gpu.targets import targets
 from benchmarks.gpu.worker import Worker, WorkerLostError
 from benchmarks.gpu.workload import Settings, Workload, make_photos
 from export.to_onnx import to_onnx
+from gpu.typed import float_graph
 from tests.fakes import CLASSES, tiny_bundle
 from tests.paths import STARTER
 from tests.photos import draw, jpeg
@@ -60,6 +62,16 @@ def test_the_starter_with_its_small_crops_is_measured() -> None:
     row = measure.measure_candidate(work, "torch fp32", 1)
     assert row["error"] < 1e-6
     assert row["top1"] == 1
+
+
+def test_the_floors_count_the_weights_that_the_starter_has() -> None:
+    bundle = Bundle.open(STARTER)
+    (artifact,) = bundle.manifest.artifacts
+    graph = float_graph(bundle.files[artifact.file]).graph
+    constants = {each.name: list(each.dims) for each in graph.initializer}
+    weights = [constants[n.input[1]] for n in graph.node if n.op_type in ("Conv", "Gemm")]
+    layers = layers_of(bundle.manifest.model.classes, bundle.manifest.preprocess.crop)
+    assert [layer.weights for layer in layers] == [prod(shape) for shape in weights]
 
 
 @pytest.fixture
