@@ -52,8 +52,9 @@ def export(arguments: argparse.Namespace) -> None:
     crop = arguments.crop or model.crop
     if crop != model.crop and model.image is not None:
         raise ValueError(f"--crop: the mean image of these weights is for {model.crop} px")
+    model = replace(model, crop=crop)
     if crop != ARCHITECTURES[model.network.arch].crop:
-        model = replace(model, network=fold(model.network, crop), crop=crop)
+        model = replace(model, network=fold(model.network, crop))
     spec = model.preprocess
     remarks = arguments.remarks.read_text(encoding="utf-8") if arguments.remarks else ""
     photos = load_unlabelled(arguments.photos, spec, arguments.calibration_photos)

@@ -165,6 +165,9 @@ def test_a_smaller_crop_has_less_to_do_and_can_be_trained_on(
     assert sizes[0] < sizes[1]
     again = load_model(tmp_path / "128")  # its golden batch is computed once more
     assert again.crop == 128
+    larger = ("--crop", "224", "--output", tmp_path / "larger")
+    assert export(monkeypatch, tmp_path / "128", *flags, *larger) == ""
+    assert Bundle.open(tmp_path / "larger").manifest.preprocess.crop == 224
     assert again.network.fully_connected[0].in_features == 256 * 36
     assert "sees nothing in a crop of 40 px" in export(
         monkeypatch, weights, *flags, "--crop", "40", "--output", tmp_path / "40"
