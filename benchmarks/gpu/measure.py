@@ -49,7 +49,7 @@ def describe(work: Workload) -> Row:
             raise ValueError(f"no ceiling ({name}): {found[name]}")
     return {
         "machine": describe_machine(work.device), "artifact": work.artifact.file, "ceilings": found,
-        "layers": layers_of(work.classes, work.side),
+        "side": work.side, "layers": layers_of(work.classes, work.side),
     }  # fmt: skip
 
 

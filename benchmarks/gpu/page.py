@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from benchmarks.gpu.targets import ACCEPTED, Report, select
+from benchmarks.gpu.targets import ACCEPTED, SIDE, Report, select
 
 SECTIONS = ("rows", "kernels", "training", "jpeg")
 VERDICTS = {True: "met", False: "**missed**", None: "not measured"}
@@ -12,7 +12,7 @@ PAGE = """\
 `{command}`
 
 {date}, commit {commit}. {hardware}. Python {python}, {versions}. The network is `{artifact}` of
-{bundle}, {gflop:.2f} GFLOP a photo.
+{bundle}, for crops of {side} px: {gflop:.2f} GFLOP a photo.
 
 - µs: median of n runs in turns over several batches on the device, and the 10th and 90th
   percentile. Cold: the cache is cleared before each run.
@@ -35,7 +35,7 @@ def markdown(report: Report, picture: str) -> str:
 
 def _parts(report: Report, picture: str) -> Iterator[str]:
     rows = ((t["target"], t["reached"], VERDICTS[t["met"]]) for t in report["targets"])
-    yield from _table("target, on an H200 | reached | ", rows)
+    yield from _table(f"target, on an H200 at {SIDE} px | reached | ", rows)
     yield from (f"![The best of each family, and the roof]({picture})", "")
     units = {"copy": "GB/s", "to the device": "GB/s", "to the host": "GB/s"}
     rates = (

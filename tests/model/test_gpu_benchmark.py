@@ -223,7 +223,7 @@ def test_a_candidate_whose_process_died_is_not_retried(
             calls.append(arguments[2:])
             if arguments[2:] == ("first", 1):
                 raise WorkerLostError("the process died with exit code -11")
-            described = {"layers": [], "ceilings": {"bf16": 1.0, "copy": 1.0},
+            described = {"side": 224, "layers": [], "ceilings": {"bf16": 1.0, "copy": 1.0},
                          "machine": {"gpu": True}}  # fmt: skip
             return {"failed": "", "us": 1.0, **described}
 
@@ -284,7 +284,9 @@ def report_of(*rows: tuple[str, int, float, float]) -> dict[str, Any]:
         {"name": n, "size": s, "us": us, "error": e, "failed": "", "of_rate": 100 / us}
         for n, s, us, e in rows
     ]
-    return {"rows": results, "kernels": [], "jpeg": [], "machine": {"cores": 16}}
+    return {
+        "side": 224, "rows": results, "kernels": [], "jpeg": [], "machine": {"cores": 16},
+    }  # fmt: skip
 
 
 def test_targets_are_met_missed_or_not_measured() -> None:
@@ -302,3 +304,13 @@ def test_targets_are_met_missed_or_not_measured() -> None:
     assert reached[0] == "80.0 µs: ours"
     assert reached[1] == "50%: ours"
     assert reached[2] == "3.00 times: ours"
+
+
+def test_smaller_crops_and_more_cores_are_not_judged() -> None:
+    report = report_of(("torch fp32", 1, 240, 0), ("ours", 1, 8, 0.01), ("ours", 256, 20, 0.01))
+    report["jpeg"] = [{"name": "decode, then tensorrt fp16", "failed": "", "per_s": 9000.0}]
+    assert [t["met"] for t in targets(report)].count(None) == 4
+    small = targets(report | {"side": 128})
+    assert {t["met"] for t in small} == {None}
+    many = targets(report | {"machine": {"cores": 64}})
+    assert [t["met"] for t in many].count(None) == 5
