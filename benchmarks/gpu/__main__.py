@@ -5,7 +5,8 @@
 Measures the machine's peak rates, our kernels, every way to run the network at every batch size
 with its error, a training step, and, given photos, the pipeline from JPEG to class. A candidate
 that is not installed, fails or kills its process gets a row with the reason. Writes OUTPUT.json
-after every row, and OUTPUT.md and OUTPUT.png at the end.
+after every row, and OUTPUT.md and OUTPUT.png at the end; of a run that was stopped
+`python -m benchmarks.gpu.page OUTPUT.json` writes these.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,25 @@ from benchmarks.gpu.candidates import CANDIDATES, SERVED
 from benchmarks.gpu.floor import PRECISIONS, LayerCost, floor_us
 from benchmarks.gpu.kernels import KERNELS, measure_kernel
 from benchmarks.gpu.measure import attempt, describe, measure_candidate, measure_training_step
-from benchmarks.gpu.page import markdown, summary
+from benchmarks.gpu.page import write_page
 from benchmarks.gpu.photos import measure_decoding, measure_nvjpeg, measure_pipeline
-from benchmarks.gpu.picture import draw
-from benchmarks.gpu.targets import targets
 from benchmarks.gpu.worker import Worker, WorkerLostError
 from benchmarks.gpu.workload import Settings
 
 LIMIT_S = 180.0  # of one row: some candidates compile for minutes
+SLACK_S = 30.0  # of the last row, after the end
 Row = dict[str, Any]
 
 
 class Benchmark:
     """Collects the report and saves it after every row."""
 
-    def __init__(self, settings: Settings, output: Path, only: str, minutes: float):
+    def __init__(
+        self, settings: Settings, output: Path, only: str, minutes: float,
+        clock: Callable[[], float] = time.monotonic,
+    ):  # fmt: skip
         self.settings, self.file, self.only = settings, output.with_suffix(".json"), only
-        self.end = time.monotonic() + 60 * minutes
+        self.clock, self.end = clock, clock() + 60 * minutes
         self.worker = Worker() if settings.device.startswith("cuda") else None
         self.layers: list[LayerCost] = []
         self.report: dict[str, Any] = {
@@ -55,15 +58,11 @@ class Benchmark:
         report |= first
         report["gflop"] = sum(layer.flop(1) for layer in self.layers) / 1e9
         report["floors"] = {str(size): self.floors(size) for size in sizes}
+        self.write()
         for name in KERNELS:
             self.add("kernels", {"name": name}, measure_kernel, name)
-        for name, (family, _, floor, some) in CANDIDATES.items():
-            for size in sizes:
-                if not some or size in some:
-                    row = {"name": name, "size": size, "family": family, "floor": floor}
-                    self.add("rows", row, measure_candidate, name, size)
-                    if row.get("lost"):
-                        break
+        slow = {name for name, candidate in CANDIDATES.items() if candidate.sizes}
+        self.candidates(CANDIDATES.keys() - slow)
         for name, fused in (("torch's norms", False), ("our norms", True)):
             self.add("training", {"name": name}, measure_training_step, fused)
         if folder:
@@ -72,12 +71,22 @@ class Benchmark:
             for name in SERVED if report["machine"]["gpu"] else ("onnxruntime-cpu",):
                 row = {"name": f"decode on all cores, then {name} fp16"}
                 self.add("jpeg", row, measure_pipeline, folder, name, "fp16")
+        self.candidates(slow)
+
+    def candidates(self, names: Set[str]) -> None:
+        for name, (family, _, floor, some) in CANDIDATES.items():
+            for size in self.settings.sizes if name in names else ():
+                if not some or size in some:
+                    row = {"name": name, "size": size, "family": family, "floor": floor}
+                    self.add("rows", row, measure_candidate, name, size)
+                    if row.get("lost"):
+                        break
 
     def add(self, section: str, row: Row, measure: Callable[..., Row], *given: Any) -> None:
         """Measures a row if it is selected and there is time, and saves the report."""
         if self.only not in row["name"]:
             return
-        late = time.monotonic() > self.end
+        late = self.clock() > self.end
         row |= {"failed": "no time was left"} if late else self.call(measure, *given)
         if not row["failed"]:
             row |= self._ratios(row)
@@ -91,8 +100,9 @@ class Benchmark:
     def call(self, measure: Callable[..., Row], *given: Any) -> Row:
         if self.worker is None:
             return attempt(measure, self.settings, *given)
+        limit_s = min(LIMIT_S, self.end + SLACK_S - self.clock())
         try:
-            row: Row = self.worker.call(attempt, measure, self.settings, *given, limit_s=LIMIT_S)
+            row: Row = self.worker.call(attempt, measure, self.settings, *given, limit_s=limit_s)
         except WorkerLostError as error:
             return {"failed": str(error), "lost": True}
         if row.pop("broken", False):
@@ -138,7 +148,8 @@ def main() -> None:
     parser.add_argument("--sizes", default="1,8,32,128,256,1024", help="of the batches")
     parser.add_argument("--only", default="", help="only rows with this in their names")
     parser.add_argument("--seconds", type=float, default=2.0, help="time per row")
-    parser.add_argument("--minutes", type=float, default=8.0, help="start no row after this time")
+    parser.add_argument("--minutes", type=float, default=8.0,
+                        help="start no row after this time, end half a minute later")  # fmt: skip
     parser.add_argument("--photos", type=int, default=256, help="number of photos for the error")
     parser.add_argument("--jpegs", type=Path, help="a folder or zip of photos to decode")
     options = parser.parse_args()
@@ -150,13 +161,7 @@ def main() -> None:
     finally:
         if benchmark.worker:
             benchmark.worker.end()
-    report = benchmark.report
-    report["targets"] = targets(report)
-    benchmark.write()
-    draw(report, options.output.with_suffix(".png"))
-    page = markdown(report, options.output.with_suffix(".png").name)
-    options.output.with_suffix(".md").write_text(page)
-    print(summary(report))
+    write_page(benchmark.file)
 
 
 if __name__ == "__main__":

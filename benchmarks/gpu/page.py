@@ -1,8 +1,17 @@
-"""The report as a Markdown page, and as a summary for the terminal."""
+"""The report as a Markdown page, and as a summary for the terminal.
 
+    python -m benchmarks.gpu.page docs/records/gpu_MACHINE_DATE.json
+
+Writes the page and the plot of a report, also of a run that was stopped.
+"""
+
+import argparse
+import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from benchmarks.gpu.targets import ACCEPTED, SIDE, Report, select
+from benchmarks.gpu.picture import draw
+from benchmarks.gpu.targets import ACCEPTED, SIDE, Report, select, targets
 
 SECTIONS = ("rows", "kernels", "training", "jpeg")
 VERDICTS = {True: "met", False: "**missed**", None: "not measured"}
@@ -22,6 +31,16 @@ PAGE = """\
   same first class. Of {photos} photos: the golden batch, and mixtures of it with noise.
 - torch has its defaults (fp32 convolutions in TF32) and cuDNN's search for algorithms.
 """
+
+
+def write_page(file: Path) -> None:
+    """Beside the report `file`: the page, the plot, and in the report the targets."""
+    report = json.loads(file.read_text())
+    report["targets"] = targets(report)
+    file.write_text(json.dumps(report, indent=1) + "\n")
+    draw(report, file.with_suffix(".png"))
+    file.with_suffix(".md").write_text(markdown(report, file.with_suffix(".png").name))
+    print(summary(report))
 
 
 def markdown(report: Report, picture: str) -> str:
@@ -109,3 +128,9 @@ def summary(report: Report) -> str:
     for t in report["targets"]:
         lines.append(f"{VERDICTS[t['met']].strip('*'):>12}  {t['target']}: {t['reached']}")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("report", type=Path, help="OUTPUT.json of benchmarks.gpu")
+    write_page(parser.parse_args().report)

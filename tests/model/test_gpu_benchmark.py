@@ -24,6 +24,7 @@ from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import candidates, machine, measure
 from benchmarks.gpu.candidates import Candidate, Prepare
 from benchmarks.gpu.floor import PRECISIONS, floor_us, layers_of
+from benchmarks.gpu.page import write_page
 from benchmarks.gpu.targets import targets
 from benchmarks.gpu.worker import Worker, WorkerLostError
 from benchmarks.gpu.workload import Settings, Workload, make_photos
@@ -162,6 +163,9 @@ def test_it_writes_a_record_a_page_and_a_plot(
     assert f"| ours fp16 | {row['us']:,.1f} | {spread}" in page
     assert "| tensorrt fp8 | 1, 2 | tensorrt needs a GPU |" in page
     assert "ours fp16" in capsys.readouterr().out
+    (tmp_path / "records" / "gpu.md").unlink()
+    write_page(tmp_path / "records" / "gpu.json")
+    assert (tmp_path / "records" / "gpu.md").read_text() == page
 
 
 def open_faulty(work: Workload, factor: float) -> Prepare:
@@ -212,6 +216,11 @@ def test_candidates_without_time_get_rows(run: Any) -> None:
     assert {row["failed"] for row in report["rows"]} == {"no time was left"}
 
 
+DESCRIBED = {
+    "side": 224, "layers": [], "ceilings": {"bf16": 1.0, "copy": 1.0}, "machine": {"gpu": True},
+}  # fmt: skip
+
+
 def test_a_candidate_whose_process_died_is_not_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,9 +232,7 @@ def test_a_candidate_whose_process_died_is_not_retried(
             calls.append(arguments[2:])
             if arguments[2:] == ("first", 1):
                 raise WorkerLostError("the process died with exit code -11")
-            described = {"side": 224, "layers": [], "ceilings": {"bf16": 1.0, "copy": 1.0},
-                         "machine": {"gpu": True}}  # fmt: skip
-            return {"failed": "", "us": 1.0, **described}
+            return {"failed": "", "us": 1.0, **DESCRIBED}
 
     test = {name: Candidate("test", open_missing) for name in ("first", "second")}
     monkeypatch.setattr(command, "CANDIDATES", test)
@@ -237,6 +244,34 @@ def test_a_candidate_whose_process_died_is_not_retried(
     assert calls[1:4] == [("first", 1), ("second", 1), ("second", 2)]
     (lost, *_) = json.loads((tmp_path / "gpu.json").read_text())["rows"]
     assert lost["failed"] == "the process died with exit code -11"
+
+
+def test_what_hangs_ends_half_a_minute_after_the_time_and_the_slowest_come_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+
+    class Hanging(Worker):
+        def call(self, function: Any, *arguments: Any, limit_s: float) -> Any:
+            if arguments[0] is command.describe:
+                return {"failed": "", **DESCRIBED}
+            now[0] += limit_s
+            raise WorkerLostError(f"no answer after {limit_s:g} s")
+
+    monkeypatch.setattr(command, "KERNELS", {})
+    settings = Settings(tmp_path, "cuda", (1, 2), 0.1, 1)
+    benchmark = command.Benchmark(settings, tmp_path / "gpu", "", 8, lambda: now[0])
+    benchmark.worker = Hanging()
+    benchmark.run(tmp_path)
+    assert now == [8 * 60 + command.SLACK_S]
+    rows = benchmark.report["rows"]
+    assert [row["failed"] for row in rows[:4]] == [
+        "no answer after 180 s", "no answer after 180 s", "no answer after 150 s",
+        "no time was left",
+    ]  # fmt: skip
+    *_, jpeg, slowest = capsys.readouterr().out.splitlines()
+    assert jpeg.startswith("jpeg: decode on all cores, then onnxruntime-tensorrt")
+    assert slowest.startswith("rows: torch.compile max-autotune 1:")
 
 
 @pytest.mark.process
