@@ -69,7 +69,7 @@ class Photo:
     """`sRGB`, `Display P3 → sRGB`: already applied to the crop; empty where the photo does not say
     what its colours are, which is sRGB."""
     frames: int = 1
-    """2 where there are more; the crop is of the first."""
+    """2 where there are more, 0 where that takes long to tell; the crop is of the first."""
     warnings: tuple[str, ...] = ()
     """What is wrong with the file, and did not cost the photo."""
 

@@ -30,7 +30,7 @@ class Image:
     orientation: int
     icc: str = ""
     frames: int = 1
-    """0 from older servers."""
+    """Pictures in the file: 1, or 2 if there are more; 0 if it is not told."""
     warnings: tuple[str, ...] = ()
 
 

@@ -6,8 +6,8 @@ from struct import pack, unpack_from
 from alexnet.formats.row import Plain, Size
 
 MAX_BLOCKS = 5000
-"""Stepped over before the first frame: 255 bytes of a comment each, and about as many characters
-of XMP."""
+"""Stepped over before the first frame, 255 bytes of a comment each, and about as many characters
+of XMP; and again before the second."""
 _TRANSPARENT = 1
 
 
@@ -70,4 +70,20 @@ def plain(data: bytes) -> Plain:
         frame.control, b",\0\0\0\0", memoryview(data)[frame.at + 5 :],
     ))  # fmt: skip
     covered = (frame.width, frame.height) == (width, height)
-    return Plain(picture, canvas=None if covered else inside)
+    return Plain(picture, canvas=None if covered else inside, frames=_frames(data, frame.at + 9))
+
+
+def _frames(data: bytes, at: int) -> int:
+    """1, or 2 where another frame follows; 0 where the first has too many blocks to tell. The first
+    one's flags are `at`."""
+    at += 2 + (6 << (data[at] & 7) if data[at] & 0x80 else 0)
+    inside = True
+    for _ in range(MAX_BLOCKS):
+        byte = data[at] if at < len(data) else 0
+        if inside:
+            inside, at = byte > 0, at + 1 + byte
+        elif byte == ord("!"):
+            inside, at = True, at + 2
+        else:
+            return 2 if byte == ord(",") else 1
+    return 0

@@ -24,7 +24,7 @@ class Plain:
     codes: tuple[int, ...] = ()
     """Of its colours, in ITU-T H.273: primaries and transfer, where a file states them so."""
     frames: int = 1
-    """2 where there are more; the picture is the first."""
+    """2 where there are more, 0 where that takes long to tell; the picture is the first."""
     warnings: tuple[str, ...] = ()
 
 

@@ -92,12 +92,17 @@ def test_a_turned_photo_is_upright(file_format: str, orientation: int) -> None:
     assert np.abs(photo.crop.astype(int) - other.crop).mean() < 3
 
 
-@pytest.mark.parametrize("file_format", ["AVIF", "TIFF"])
-def test_of_several_pictures_the_first_is_seen(file_format: str) -> None:
-    data = encode(draw(), file_format, save_all=True, append_images=[draw(seed=1)])
-    photo = preprocess(data, SPEC)
-    assert photo.frames == 2
-    assert apart(photo, draw()) < 2
+@pytest.mark.parametrize(
+    ("file_format", "mode"),
+    [("AVIF", "RGB"), ("TIFF", "RGB"), ("PNG", "RGB"), ("WEBP", "RGB"), ("GIF", "P")],
+)
+def test_of_several_pictures_the_first_is_seen(file_format: str, mode: str) -> None:
+    several = [draw(mode=mode, seed=seed) for seed in range(4)]
+    for others in ([], several[1:2], several[1:]):
+        data = encode(several[0], file_format, save_all=True, append_images=others)
+        photo = preprocess(data, SPEC)
+        assert photo.frames == (2 if others else 1)
+        assert apart(photo, several[0].convert("RGB")) < 2
 
 
 def test_an_avif_whose_stream_is_larger_than_it_says_is_refused() -> None:
