@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alexnet.resampling import simd
+
 PACKAGES = {
     "torch", "torchvision", "triton", "tensorrt", "tensorrt-rtx", "onnxruntime-gpu", "onnxruntime",
-    "cuda-bindings", "onnx", "numpy", "pillow",
+    "cuda-bindings", "onnx", "numpy", "pillow", "cykooz-resizer", "pi-heif",
 }  # fmt: skip
 MAX_RUNS, MIN_RUNS = 500, 3  # more than 500 do not change the median
 
@@ -43,7 +45,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     return {
         "name": name, "gpu": device.type == "cuda", "hardware": hardware, "cores": cores,
         "date": time.strftime("%Y-%m-%d"), "commit": _output("git", "rev-parse", "--short", "HEAD"),
-        "python": platform.python_version(),
+        "python": platform.python_version(), "resampling": "SIMD" if simd else "Pillow",
         "packages": {package: found[package] for package in sorted(PACKAGES & found.keys())},
     }  # fmt: skip
 

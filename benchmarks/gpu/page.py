@@ -20,7 +20,8 @@ PAGE = """\
 
 `{command}`
 
-{date}, commit {commit}. {hardware}. Python {python}, {versions}. The network is `{artifact}` of
+{date}, commit {commit}. {hardware}. Python {python}, {versions}. Photos are
+resized by {resampling}. The network is `{artifact}` of
 {bundle}, for crops of {side} px: {gflop:.2f} GFLOP a photo.
 
 - µs: median of n runs in turns over several batches on the device, and the 10th and 90th

@@ -305,6 +305,13 @@ def test_runs_take_turns_and_sweeping_is_not_timed(monkeypatch: pytest.MonkeyPat
     assert times == pytest.approx({"us": 5e5, "p10": 2.5e5, "p90": 7.5e5, "n": 4})
 
 
+def test_the_record_says_what_resizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for simd, name in ((object(), "SIMD"), (None, "Pillow")):
+        monkeypatch.setattr(machine, "simd", simd)
+        assert machine.describe_machine(torch.device("cpu"))["resampling"] == name
+    assert {"cykooz-resizer", "pi-heif"} <= machine.PACKAGES
+
+
 def test_the_photos_are_all_different() -> None:
     crops = np.stack([np.asarray(draw(32, 32, seed=seed)) for seed in range(2)])
     photos = make_photos(crops, 20)
