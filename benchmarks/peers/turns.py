@@ -3,12 +3,14 @@
 import http.client
 import os
 import random
+import struct
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 from benchmarks.peers.environment import CannotRun, environment
 from benchmarks.peers.peer import OURS, Peer
@@ -19,6 +21,10 @@ from benchmarks.steal import Steal
 WARM_UP_S = 2
 LEAST_AGREEMENT = 0.95
 """Share of photos of which the best class must be ours: other decoders may round otherwise."""
+UNANSWERED = (
+    OSError, http.client.HTTPException, ValueError, LookupError, TypeError, struct.error
+)  # fmt: skip
+"""By `ask`: no connection, no 200, or an answer in which the best class does not stand."""
 RATIOS = ("per_s", "p50_ms", "p99_ms", "cpu_ms", "memory_mb")
 
 Row = dict[str, Any]
@@ -51,14 +57,23 @@ class Server:
     bodies: Path
 
     def ask(self, photo: bytes) -> str:
-        return ask(self.peer, self.running.port, photo)
+        """The best class; raises CannotRun, and SystemExit of ours."""
+        try:
+            return ask(self.peer, self.running.port, photo)
+        except UNANSWERED as error:
+            self._fail(f"a photo is not answered: {error}")
 
     def measure(self, connections: int, seconds: int) -> Row:
+        """Raises CannotRun, and SystemExit of ours."""
         cpu_s = self.running.cpu_s()
-        load = run_wrk(self.peer, self.running.port, self.bodies, connections, seconds)
+        try:
+            load = run_wrk(self.peer, self.running.port, self.bodies, connections, seconds)
+        except subprocess.CalledProcessError as error:
+            said = (error.stdout + error.stderr).strip()
+            self._fail(f"wrk failed at {connections} connections: {said[-200:]}")
         cpu_s = self.running.cpu_s() - cpu_s
-        if load.refused or load.broken:
-            raise CannotRun(
+        if load.refused or load.broken or not load.requests:
+            self._fail(
                 f"of {load.requests} requests {load.refused} were refused and {load.broken} "
                 f"broken at {connections} connections"
             )
@@ -68,10 +83,14 @@ class Server:
             "memory_mb": round(self.running.memory_mb(), 1),
         }  # fmt: skip
 
+    def _fail(self, problem: str) -> NoReturn:
+        if self.peer is OURS:
+            raise SystemExit(f"our own server cannot be measured: {problem}")
+        raise CannotRun(problem)
+
 
 def ask(peer: Peer, port: int, photo: bytes) -> str:
-    """The best class; raises OSError, HTTPException, ValueError or LookupError unless it
-    is answered."""
+    """The best class; raises one of UNANSWERED."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         headers = {"content-type": peer.content_type, **dict(peer.headers)}
@@ -112,7 +131,7 @@ def serving(peer: Peer, precision: str, bench: Bench) -> Iterator[Server]:
         nonlocal said
         try:
             return bool(ask(peer, port, bench.photos[0]))
-        except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
+        except UNANSWERED as error:
             said = str(error)
             return False
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -16,7 +17,7 @@ from benchmarks.peers import turns
 from benchmarks.peers.environment import CannotRun, environment
 from benchmarks.peers.model import write_models
 from benchmarks.peers.peer import OURS, PEERS, Peer
-from benchmarks.peers.running import running
+from benchmarks.peers.running import Running, running
 from benchmarks.peers.turns import Bench, Server, compare, ratios_of, serving
 from benchmarks.server import STARTER
 from server.engines.ort import OrtEngine
@@ -114,8 +115,25 @@ def test_an_error_page_is_not_measured(fake: Peer, bench: Bench, tmp_path: Path)
     ):
         with pytest.raises(CannotRun, match="were refused and 0 broken at 2 connections"):
             Server(fake, broken, well.bodies).measure(2, 1)
-        with pytest.raises(ValueError, match="it answers 503"):
+        with pytest.raises(CannotRun, match="a photo is not answered: it answers 503"):
             Server(fake, broken, well.bodies).ask(b"a photo")
+
+
+def test_what_fails_is_told_of_the_server_that_failed(
+    fake: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_wrk(*_: object) -> None:
+        raise subprocess.CalledProcessError(1, "wrk", "", "unable to connect")
+
+    monkeypatch.setattr(turns, "run_wrk", no_wrk)
+    gone = Running(1, "nothing has this mark")
+    with pytest.raises(CannotRun, match="wrk failed at 2 connections: unable to connect"):
+        Server(fake, gone, tmp_path).measure(2, 1)
+    with pytest.raises(CannotRun, match=r"a photo is not answered: .*refused"):
+        Server(fake, gone, tmp_path).ask(b"a photo")
+    monkeypatch.setattr(turns, "OURS", fake)
+    with pytest.raises(SystemExit, match="our own server cannot be measured: wrk failed"):
+        Server(fake, gone, tmp_path).measure(2, 1)
 
 
 def is_open(port: int) -> bool:
