@@ -29,6 +29,7 @@ from alexnet.bundle import Bundle
 from alexnet.preprocess import preprocess
 from alexnet_client.load.arrivals import punctual_loop
 from alexnet_client.load.point import Load
+from alexnet_client.load.run import WARM_UP
 from benchmarks.peers.__main__ import PHOTOS, photos_of
 from benchmarks.quick import engine_of
 from benchmarks.server import STARTER, Server, describe_run, run_server
@@ -115,7 +116,7 @@ async def served(
     load = Load(concurrency=CALLERS, seconds=seconds, timeout_s=5.0, seed=seed)
     before, ours = await server.metric(CPU), own_cpu_s()
     point = await measure(server, photos, load, protocol)
-    photos_asked = sum(point.outcomes.values())
+    photos_asked = sum(point.outcomes.values()) + WARM_UP * CALLERS
     theirs = await server.metric(CPU) - before
     return point.goodput_per_s, theirs / photos_asked, (own_cpu_s() - ours) / photos_asked
 
