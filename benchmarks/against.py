@@ -28,9 +28,9 @@ from benchmarks.server import STARTER, Server, describe_run, run_server
 from benchmarks.serving import FULL_LOAD, MAX_STEAL, TIMEOUT_S, measure, swap_versions
 from benchmarks.steal import Steal
 
-Figures = dict[str, float]
+Figures = dict[str, Any]
 Experiment = Callable[[Server, int], Awaitable[Figures]]
-"""Of one server and the number of the turn."""
+"""Of one server and the number of the turn; a `problem` among them is why they do not count."""
 
 
 @asynccontextmanager
@@ -59,8 +59,10 @@ async def in_turns(servers: dict[str, Server], turns: int, ask: Experiment) -> d
         with Steal() as steal:
             for name in random.Random(turn).sample(sorted(servers), 2):
                 row[name] = await ask(servers[name], turn)
-        rows.append({**row, "stolen": round(steal.share, 4)})
-    calm = [row for row in rows if row["stolen"] < MAX_STEAL] or rows
+        problem = "; ".join(filter(None, [each.pop("problem", "") for each in row.values()]))
+        rows.append({**row, "stolen": round(steal.share, 4), "problem": problem})
+    sound = [row for row in rows if not row["problem"]]
+    calm = [row for row in sound if row["stolen"] < MAX_STEAL] or sound
     ratios = {
         name: [row["after"][name] / row["before"][name] for row in calm if row["before"][name]]
         for name in rows[0]["after"]
@@ -121,7 +123,10 @@ def _judged(point: Point) -> Figures:
     answered = point.outcomes.get("ok", 0)
     late = point.outcomes.get("late", 0) + point.outcomes.get("expired", 0)
     in_time = answered / max(answered + late, 1)
-    return {"goodput_per_s": point.goodput_per_s, "accepted_in_time": in_time}
+    return {
+        "goodput_per_s": point.goodput_per_s, "accepted_in_time": in_time,
+        "problem": point.problem,
+    }  # fmt: skip
 
 
 async def exchange(before: Path, photos: Sequence[bytes], turns: int, s: float) -> dict[str, Any]:
@@ -148,7 +153,8 @@ async def exchange(before: Path, photos: Sequence[bytes], turns: int, s: float) 
                     point = await measure(server, photos, load)
                 failed = point.requests - point.outcomes["ok"]
                 assert not failed, point.outcomes
-                return {"p99_ms": point.latency_ms["p99"], "p50_ms": point.latency_ms["p50"]}
+                latency = {name: point.latency_ms[name[:3]] for name in ("p99_ms", "p50_ms")}
+                return {**latency, "problem": point.problem}
 
             return {"rate": rate, **await in_turns(servers, turns, ask)}
 

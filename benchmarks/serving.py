@@ -41,7 +41,8 @@ ROUNDS = 6
 FULL_LOAD = 24
 """Clients: two batches of the size with the lowest cost per photo."""
 MAX_STEAL = 0.02
-"""Share of CPU time; floods with more are left out of the medians."""
+"""Share of CPU time; floods with more are left out of the medians, as those are during which the
+generator could not keep up."""
 
 
 async def measure(
@@ -113,11 +114,15 @@ async def _alternate(
         floods[name].append(row)
         stolen = after
     ratios = {
-        name: [f["goodput_of_peak"] for f in turns if f["stolen"] < MAX_STEAL]
+        name: [f["goodput_of_peak"] for f in turns if f["stolen"] < MAX_STEAL and not f["problem"]]
         for name, turns in floods.items()
     }
     medians = {name: median(found) if found else None for name, found in ratios.items()}
-    return {"goodput_of_peak": medians, "peak_per_s": peaks, "memory_mb": memory, **floods}
+    counted = {name: len(found) for name, found in ratios.items()}
+    return {
+        "goodput_of_peak": medians, "counted": counted, "peak_per_s": peaks, "memory_mb": memory,
+        **floods,
+    }  # fmt: skip
 
 
 async def _with_steal(point: Awaitable[Point]) -> tuple[Point, float]:
