@@ -1,7 +1,7 @@
 """What a user of any server would write: photo to crop, crops to logits, logits to five classes.
 
-Every peer's server imports it, so that servers are compared, and not ways to resize. MODEL names
-the folder that benchmarks/peers/model.py writes.
+Every peer's server imports it. Ours has its own way to decode and resize, which is part of what is
+compared. MODEL names the folder that benchmarks/peers/model.py writes.
 """
 
 import io
