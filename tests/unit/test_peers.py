@@ -21,6 +21,7 @@ from benchmarks.peers.running import Running, running
 from benchmarks.peers.turns import Bench, Server, compare, ratios_of, serving
 from benchmarks.server import STARTER
 from server.engines.ort import OrtEngine
+from tests.paths import ROOT
 
 PHOTOS = [b"one", b"two", b"three"]
 SERVER = """
@@ -172,6 +173,9 @@ def test_every_peer_has_a_server_file_and_versions(peer: Peer) -> None:
     pinned = [line.split("==")[0] for line in lines if not line.startswith("#")]
     assert all("==" in line for line in lines if not line.startswith("#"))
     assert {"onnxruntime", "pillow"} <= set(pinned)
+    ours = (ROOT / "constraints.txt").read_text().splitlines()
+    (runtime,) = (line for line in ours if line.startswith("onnxruntime=="))
+    assert runtime in lines, "the page names one version for all"
 
 
 ANSWERS = {
