@@ -3,7 +3,8 @@
     make bench-growth ARGS="../shared/photos --output docs/records/growth_MACHINE_DATE"
 
 Server and load share the machine. Every series is gone through round by round, in changing order,
-so that each value stands beside its neighbours of the same minute. Writes OUTPUT.json, .md, .png.
+so that each value stands beside its neighbours of the same minute. Writes OUTPUT.json after every
+series, and OUTPUT.md and .png at the end.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from alexnet_client.classifier_pb2 import ClassifyResponse
 from alexnet_client.load.arrivals import punctual_loop
 from alexnet_client.load.point import Load
 from alexnet_client.load.run import run_point
-from alexnet_client.load.sender import OK, Reply, Sender
+from alexnet_client.load.sender import LATE, OK, Reply, Sender
 from benchmarks.attacks import SETTLED
 from benchmarks.growth_page import write_page
 from benchmarks.hostile import resident_mb
@@ -107,9 +108,16 @@ async def asking(
     async with aiohttp.ClientSession(server.http, connector=connector) as session:
 
         async def send(photo: int, timeout_s: float) -> Reply:
-            async with session.post(f"/v1/classify?{query}", data=photos[photo]) as response:
-                sizes.append(len(await response.read()))
-                return Reply(OK if response.ok else str(response.status))
+            timeout = aiohttp.ClientTimeout(total=timeout_s)
+            url = f"/v1/classify?{query}"
+            try:
+                async with session.post(url, data=photos[photo], timeout=timeout) as response:
+                    sizes.append(len(await response.read()))
+            except TimeoutError:
+                return Reply(LATE)
+            except aiohttp.ClientError:
+                return Reply("unavailable")
+            return Reply(OK if response.ok else str(response.status))
 
         yield Sender(len(photos), 16, send, lambda _: ClassifyResponse()), sizes
 
@@ -162,18 +170,20 @@ async def sweep(
     return found
 
 
-async def grow(photos: Sequence[bytes], rounds: int, seconds: float) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    found["batch"] = await sweep("batch", BATCHES, rounds, partial(batches, seconds=seconds / 2))
+async def grow(
+    photos: Sequence[bytes], rounds: int, seconds: float, keep: Callable[[str, Any], None]
+) -> None:
+    """`keep` is given the name of each series and what was measured, once it is over."""
+    keep("batch", await sweep("batch", BATCHES, rounds, partial(batches, seconds=seconds / 2)))
     for protocol in ("rest", "grpc"):
         name = f"idle, {protocol}"
         async with run_server(*QUIET) as server:
             # Once, the fewest first: memory that was taken is not given back.
-            found[name] = await sweep(name, IDLE, 1, partial(idle, protocol, server))
+            keep(name, await sweep(name, IDLE, 1, partial(idle, protocol, server)))
         name = f"callers, {protocol}"
         async with run_server(*QUIET) as server:
             called = partial(callers, protocol, server, photos, seconds=seconds)
-            found[name] = await sweep(name, CALLERS, rounds, called)
+            keep(name, await sweep(name, CALLERS, rounds, called))
     async with run_server(*QUIET) as server:
         for name, values, measured in (
             ("classes", CLASSES, classes),
@@ -181,8 +191,7 @@ async def grow(photos: Sequence[bytes], rounds: int, seconds: float) -> dict[str
             ("size", MEGAPIXELS, sizes),
         ):
             one = partial(measured, server, photos)
-            found[name] = await sweep(name, values, rounds, partial(one, seconds=seconds))
-    return found
+            keep(name, await sweep(name, values, rounds, partial(one, seconds=seconds)))
 
 
 def main() -> None:
@@ -194,12 +203,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     options = parser.parse_args()
     photos = photos_of(options.photos)
-    with asyncio.Runner(loop_factory=punctual_loop) as runner:
-        found = runner.run(grow(photos, options.rounds, options.seconds))
     command = f"make bench-growth ARGS='--rounds {options.rounds} --seconds {options.seconds:g}'"
-    record = {**describe_run(command), "photos": len(photos), "rounds": options.rounds, **found}
+    record = {**describe_run(command), "photos": len(photos), "rounds": options.rounds}
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+
+    def keep(name: str, rows: Any) -> None:
+        record[name] = rows
+        options.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+
+    with asyncio.Runner(loop_factory=punctual_loop) as runner:
+        runner.run(grow(photos, options.rounds, options.seconds, keep))
     write_page(record, options.output)
     print(f"{options.output}.md")
 

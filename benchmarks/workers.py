@@ -3,7 +3,7 @@
     python -m benchmarks.workers photo.jpg tile.jpg --output docs/records/workers_MACHINE_DATE
 
 Needs wrk (https://github.com/wg/wrk), which itself uses little CPU time. Measures a model of almost
-no cost, which leaves the cost of the server, and the starter. Writes OUTPUT.json.
+no cost, which leaves the cost of the server, and the starter. Writes OUTPUT.json photo by photo.
 """
 
 import argparse
@@ -136,7 +136,7 @@ def main() -> None:
                 print(f"{name}, {photo.name}", flush=True)
                 runs = asyncio.run(compare(Path(folder) / name, photo, seconds, rounds))
                 found[f"{name}, {photo.name}"] = {"bytes": photo.stat().st_size, **runs}
-    options.output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+                options.output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
