@@ -12,6 +12,8 @@ import asyncio
 import json
 import os
 import random
+import shlex
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +26,7 @@ from alexnet_client.load.arrivals import punctual_loop
 from alexnet_client.load.point import Load, Point
 from alexnet_client.photos import photos_in
 from benchmarks.bare import measure_alone
-from benchmarks.server import STARTER, Server, describe_run, run_server
+from benchmarks.server import STARTER, Server, continued, describe_run, run_server
 from benchmarks.serving import FULL_LOAD, MAX_STEAL, TIMEOUT_S, measure, swap_versions
 from benchmarks.steal import Steal
 
@@ -181,10 +183,8 @@ def main() -> None:
                 lambda protocol=protocol, cancel=cancel: flood(*args, protocol, cancel)  # type: ignore[misc]
             )
     file = options.output.with_suffix(".json")
-    found = json.loads(file.read_text()) if file.exists() else {}
-    command = f"python -m benchmarks.against BEFORE photos/ --turns {options.turns}"
-    found |= describe_run(f"{command} --seconds {options.seconds:g}")
-    found["before"] = describe_run("", options.before)["commit"]
+    facts = describe_run("python -m benchmarks.against " + shlex.join(sys.argv[1:]))
+    found = continued(file, {**facts, "before": describe_run("", options.before)["commit"]})
     for name, experiment in experiments.items():
         if options.only in (None, name):
             print(name, flush=True)

@@ -1,6 +1,7 @@
 """A server in a separate process for benchmarks, and the description of a run."""
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -52,6 +53,24 @@ async def run_server(
     finally:
         process.terminate()
         await process.wait()
+
+
+def continued(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The record that is there, under the facts of this run, which adds to it; its command and its
+    date are those of all runs. Raises SystemExit where another fact, such as the commit, differs.
+    """
+    before = json.loads(file.read_text()) if file.exists() else facts
+    for name in facts.keys() - {"command", "date"}:
+        if before.get(name) != facts[name]:
+            raise SystemExit(
+                f"{file} has figures of another run, whose {name} is {before.get(name)} and not "
+                f"{facts[name]}: name another --output, or remove it"
+            )
+    found = before | facts
+    for name, between in (("command", " && "), ("date", ", ")):
+        told = before[name].split(between)
+        found[name] = between.join(told if facts[name] in told else [*told, facts[name]])
+    return found
 
 
 def describe_run(command: str, folder: Path = Path()) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import argparse
 import asyncio
 import json
 import os
+import shlex
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -31,7 +33,7 @@ from alexnet_client.load.rest import rest_sender
 from alexnet_client.load.run import run_point
 from alexnet_client.photos import photos_in
 from benchmarks.bare import measure_alone
-from benchmarks.server import STARTER, Server, describe_run, run_server
+from benchmarks.server import STARTER, Server, continued, describe_run, run_server
 from benchmarks.steal import Steal
 from protos import classifier_pb2 as pb
 from protos import classifier_pb2_grpc as pb_grpc
@@ -41,8 +43,7 @@ ROUNDS = 6
 FULL_LOAD = 24
 """Clients: two batches of the size with the lowest cost per photo."""
 MAX_STEAL = 0.02
-"""Share of CPU time; floods with more are left out of the medians, as those are during which the
-generator could not keep up."""
+"""Share of CPU time; floods with more are no part of the medians, nor those with a problem."""
 
 
 async def measure(
@@ -119,10 +120,8 @@ async def _alternate(
     }
     medians = {name: median(found) if found else None for name, found in ratios.items()}
     counted = {name: len(found) for name, found in ratios.items()}
-    return {
-        "goodput_of_peak": medians, "counted": counted, "peak_per_s": peaks, "memory_mb": memory,
-        **floods,
-    }  # fmt: skip
+    measured = {"goodput_of_peak": medians, "counted": counted}
+    return {**measured, "peak_per_s": peaks, "memory_mb": memory, **floods}
 
 
 async def _with_steal(point: Awaitable[Point]) -> tuple[Point, float]:
@@ -286,8 +285,9 @@ def main() -> None:
         "streams": lambda: run_streams(photos, s / 6, 32),
     }
     file = options.output.with_suffix(".json")
-    found = json.loads(file.read_text()) if file.exists() else {}
-    found |= describe_run(f"python -m benchmarks.serving photos/ --seconds {s:g}")
+    found = continued(
+        file, describe_run("python -m benchmarks.serving " + shlex.join(sys.argv[1:]))
+    )
     for name, experiment in experiments.items():
         if options.only in (None, name):
             print(name, flush=True)

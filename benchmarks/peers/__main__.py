@@ -5,12 +5,14 @@
 Each peer has an environment of its own under build/peers, made when it is first wanted (4 GB for
 all). Ours and one peer run at a time; each turn asks both, in changing order, and gives ratios.
 The peers' server files are in benchmarks/peers/servers/. Needs wrk (apt install wrk). Writes
-OUTPUT.json, .md and .png; what is not asked again keeps its figures.
+OUTPUT.json, .md and .png; what is not asked again keeps its figures, if they are of this commit.
 """
 
 import argparse
 import json
+import shlex
 import shutil
+import sys
 from pathlib import Path
 
 from alexnet.bundle import Bundle
@@ -21,7 +23,7 @@ from benchmarks.peers.model import PRECISIONS, write_models
 from benchmarks.peers.page import write_page
 from benchmarks.peers.peer import PEERS
 from benchmarks.peers.turns import Bench, compare
-from benchmarks.server import STARTER, describe_run
+from benchmarks.server import STARTER, continued, describe_run
 
 DRAWN = 24
 PHOTOS = Path("../shared/photos")
@@ -56,9 +58,8 @@ def main() -> None:
     bench = Bench(photos_of(options.photos), work, options.python, options.rounds, options.seconds)
     write_models(Bundle.open(STARTER), bench.models)
     record = options.output.with_suffix(".json")
-    found = json.loads(record.read_text()) if record.exists() else {"peers": {}}
-    command = f"make bench-peers ARGS='--rounds {options.rounds} --seconds {options.seconds}'"
-    found |= {**describe_run(command), "photos": len(bench.photos)}
+    facts = describe_run("python -m benchmarks.peers " + shlex.join(sys.argv[1:]))
+    found = {"peers": {}} | continued(record, {**facts, "photos": len(bench.photos)})
     for peer in PEERS:
         for precision in options.precision:
             if peer.name not in options.only:
@@ -67,11 +68,11 @@ def main() -> None:
             rows = found["peers"].setdefault(peer.name, {})
             try:
                 new = compare(peer, precision, options.connections, bench)
+                before = rows.get(precision, {}).get("connections", {})
+                rows[precision] = new | {"connections": before | new["connections"]}
             except CannotRun as reason:
                 print(f"  not measured: {reason}", flush=True)
-                new = {"not_measured": str(reason)}
-            before = rows.get(precision, {}).get("connections", {})
-            rows[precision] = new | {"connections": before | new.get("connections", {})}
+                rows[precision] = {"not_measured": str(reason), "connections": {}}
             record.parent.mkdir(parents=True, exist_ok=True)
             record.write_text(json.dumps(found, indent=1) + "\n")
     write_page(found, options.output)

@@ -238,6 +238,33 @@ def test_a_run_goes_on_after_a_peer_that_fails_and_keeps_what_it_does_not_ask_ag
     assert (tmp_path / "record.png").stat().st_size > 10_000
 
 
+def test_a_peer_that_fails_loses_its_old_figures_and_another_commit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([{"same_best_class": 1.0, "connections": {"1": {}}}])
+
+    def compared(*_: object) -> Any:
+        if found := next(answers, None):
+            return found
+        raise CannotRun("no luck")
+
+    monkeypatch.setattr(command, "compare", compared)
+    for name in ("write_models", "write_page"):
+        monkeypatch.setattr(command, name, lambda *_: None)
+    monkeypatch.setattr(command.shutil, "which", lambda _: "wrk")
+    record = tmp_path / "record.json"
+    arguments = ["b", "none", "--output", str(tmp_path / "record"), "--precision", "fp32"]
+    for more in ([], ["--rounds", "2"]):
+        monkeypatch.setattr("sys.argv", [*arguments, *more, "--only", "ray"])
+        command.main()
+    found = json.loads(record.read_text())
+    assert found["peers"]["ray"]["fp32"] == {"not_measured": "no luck", "connections": {}}
+    assert found["command"].count("--only ray") == 2
+    record.write_text(json.dumps(found | {"commit": "another"}))
+    with pytest.raises(SystemExit, match="whose commit is another and not"):
+        command.main()
+
+
 def test_peers_are_given_the_starter_in_fp32_and_int8_once(tmp_path: Path) -> None:
     starter, models = Bundle.open(STARTER), tmp_path / "models"
     write_models(starter, models)
