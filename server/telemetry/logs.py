@@ -97,6 +97,8 @@ def wrap_stderr() -> None:
     assert reader.stdin is not None
     os.dup2(reader.stdin.fileno(), 2)
     reader.stdin.close()
+    # The one from the start may have been opened on a file, and would seek in the pipe.
+    sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     faulthandler.enable()
 
     def end() -> None:

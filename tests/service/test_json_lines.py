@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,14 @@ def test_a_server_says_json_only_until_it_crashes(grey: str) -> None:
     messages = [json.loads(line)["message"] for line in err.splitlines()]
     assert any(message.startswith("served: version") for message in messages)
     assert "Fatal Python error: Aborted" in messages
+
+
+def test_stderr_may_be_a_file(tmp_path: Path) -> None:
+    program = (
+        "import sys; from server.telemetry import logs; logs.wrap_stderr(); "
+        "logs.configure('info', True); logs.logging.info('ours'); print('theirs', file=sys.stderr)"
+    )
+    with (tmp_path / "server.log").open("w") as log:
+        subprocess.run([sys.executable, "-c", program], stderr=log, check=True, timeout=20)
+    lines = (tmp_path / "server.log").read_text().splitlines()
+    assert [json.loads(line)["message"] for line in lines] == ["ours", "theirs"]
