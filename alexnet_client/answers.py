@@ -11,6 +11,8 @@ from alexnet_client.sources import pyarrow_parquet
 
 PART_ROWS = 10_000
 """Rows of a part of Parquet, which is written at once: an interrupted run loses so many answers."""
+ROW = b'{"file": '
+"""How a line of answers begins."""
 
 
 def row(name: str, answer: Classification | ClassifyError) -> dict[str, Any]:
@@ -77,13 +79,17 @@ class JsonLines:
         self._file.seek(0)
         whole = 0
         for line in self._file:
-            if not line.endswith(b"\n"):  # cut off when the last run ended
-                break
+            cut_off = not line.endswith(b"\n")  # when the last run ended
             try:
                 self._names.add(json.loads(line)["file"])
             except (ValueError, KeyError, TypeError):
+                if cut_off and ROW.startswith(line[: len(ROW)]):
+                    break
+                self._file.close()
                 raise ValueError(f"{path} holds something else than answers") from None
             whole += len(line)
+            if cut_off:
+                whole += self._file.write(b"\n")
         self._file.truncate(whole)
 
     def __contains__(self, name: str) -> bool:
