@@ -17,12 +17,12 @@ from alexnet_client.photos import Photo
 from alexnet_client.sources import photos_of
 
 REFUSALS = ("invalid_image", "unsupported_format", "too_large")
-"""The server's reasons to refuse a photo for what it is."""
+"""Reasons to refuse a photo for what it is."""
 
 
 def _is_final(error: ClassifyError) -> bool:
     """Whether the same photo gets it again: it is written down. Others the next run tries again."""
-    return error.code == "UNREADABLE" or error.reason in REFUSALS
+    return error.reason in REFUSALS
 
 
 class Unreachable(Exception):

@@ -46,7 +46,9 @@ With --json each photo is one line, in the order given:
 
 A server that asks for an API key gets the one in ALEXNET_API_KEY.
 
-exit code: 0 all photos classified, 1 one or more failed or no server, 2 wrong usage
+exit code: 0 all photos classified, 1 one or more failed or no server, 2 wrong usage. With --output
+a photo that is refused for what it is has its answer, which the file says, and does not count as
+failed; one that failed, or could not be read, is tried again by the same command.
 """
 
 

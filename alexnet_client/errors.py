@@ -27,7 +27,8 @@ class ClassifyError(Exception):
         """gRPC's name, such as INVALID_ARGUMENT; UNREADABLE if the photo could not be read."""
         self.message = message
         self.reason = reason
-        """The server's name for the error, such as invalid_image; empty if it gave none."""
+        """The server's name for the error, such as invalid_image; empty if it gave none. A damaged
+        photo of a zip, which is not sent, has that, too."""
         self.retry_after_s = retry_after_s
         """The wait that the server advises before a retry; None without such advice."""
         self.attempts = attempts

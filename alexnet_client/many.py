@@ -47,7 +47,8 @@ async def ask_many(
                 return photo, error
             except OSError as error:
                 message = error.strerror or str(error)
-                return photo, ClassifyError("UNREADABLE", message, attempts=0)
+                reason = "" if error.errno else "invalid_image"
+                return photo, ClassifyError("UNREADABLE", message, reason, attempts=0)
 
     async def feed() -> None:
         try:

@@ -19,7 +19,7 @@ class Photo:
 
     name: str
     read: Callable[[], bytes]
-    """Raises OSError."""
+    """Raises OSError, without an errno where another try gives the same: it is damaged."""
     group: str = ""
     """Its class, as the top folder (or, failing that, the file's name) tells."""
 
@@ -94,4 +94,6 @@ def _read(archive: zipfile.ZipFile, lock: Lock, member: str) -> bytes:
         with lock:  # a ZipFile counts its readers without one
             return archive.read(member)
     except Exception as error:  # encrypted, or damaged: each compression has errors of its own
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise OSError(str(error) or "the zip is damaged") from None

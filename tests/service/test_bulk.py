@@ -119,6 +119,24 @@ def test_a_photo_that_is_refused_is_written_down_and_one_that_failed_is_tried_ag
     assert (done.returncode, done.stdout) == (0, f"{output}: 1 new answers beside 2\n")
 
 
+def test_a_file_that_cannot_be_read_is_tried_again_and_a_damaged_one_of_a_zip_is_not(
+    fake: FakeServer, tmp_path: Path
+) -> None:
+    packed, late = tmp_path / "packed.zip", tmp_path / "late.jpg"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("1.jpg", "n03")
+    packed.write_bytes(packed.read_bytes().replace(b"n03", b"n04", 1))
+    output = tmp_path / "answers.jsonl"
+    arguments = (late, packed, "--output", output, "--server", fake.address)
+    done = run(CLASSIFY, *arguments)
+    assert done.returncode == 1
+    assert done.stderr == f"{late}: UNREADABLE: No such file or directory\n"
+    assert [row["file"] for row in rows_of(output)] == [f"{packed}!1.jpg"]
+    late.write_text("n02")
+    done = run(CLASSIFY, *arguments)
+    assert (done.returncode, done.stdout) == (0, f"{output}: 1 new answers beside 1\n")
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_a_wrong_option_ends_the_run_and_no_photo_is_written_down_as_failed(
     fake: FakeServer, folder: Path, tmp_path: Path, suffix: str
