@@ -48,7 +48,11 @@ async def call(method: Any, request: Message | bytes, timeout_s: float) -> Any:
     try:
         return await method(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error) from None
+        failed = from_rpc_error(error)
+        # gRPC's own refusal. A stream, where it may be of another photo, does without this.
+        if failed.code == "RESOURCE_EXHAUSTED" and "larger than max" in failed.message:
+            failed.reason = failed.reason or "too_large"
+        raise failed from None
     except grpc.aio.UsageError:  # gRPC raises it for a closed channel
         raise closed_error() from None
     except asyncio.CancelledError:

@@ -59,6 +59,7 @@ async def test_gRPCs_own_refusal_of_a_large_message_is_not_retried() -> None:  #
             with pytest.raises(ClassifyError, match="larger than max") as caught:
                 await client.classify(bytes(2 << 20))
     assert (caught.value.code, caught.value.attempts) == ("RESOURCE_EXHAUSTED", 1)
+    assert caught.value.reason == "too_large"
 
 
 async def test_the_deadline_is_kept(fake: FakeServer, client: AsyncClient) -> None:
