@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from alexnet.manifest import BundleError
-from server.models.control import AllCounts, Control
+from server.models.control import AllCounts, Control, finish
 from server.models.repository import Repository
 from server.telemetry.counts import Counts
 
@@ -51,7 +51,7 @@ class Peers(Control):
     async def load(self) -> None:
         """One after the other, so that the machine is never busy with more than one; the first one
         proves a version for all. Raises BundleError, and asks no other any more."""
-        await asyncio.shield(tell(self._folder, "/load"))
+        await finish(tell(self._folder, "/load"))
 
     async def unload(self) -> None:
         await asyncio.shield(tell(self._folder, "/unload"))

@@ -1,5 +1,8 @@
 """From where versions may be loaded and unloaded, and how long and how urgent a request is."""
 
+import asyncio
+import gc
+import logging
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +61,31 @@ async def test_a_model_that_cannot_be_loaded_is_no_bug_of_ours(error: Exception)
     repository.load = AsyncMock(side_effect=error)  # type: ignore[method-assign]
     with pytest.raises(BadRequest, match=r"failed to load 'm': .*(is cut off|denied)"):
         await control("local", repository).load("::1", "m", {})
+
+
+async def test_a_load_that_fails_after_its_caller_hung_up_is_one_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ready = asyncio.Event()
+
+    async def load() -> None:
+        await ready.wait()
+        raise BundleError("is cut off")
+
+    repository: Any = SimpleNamespace(load=load)
+    before = asyncio.all_tasks()
+    asked = asyncio.create_task(Control(repository, {}).load())
+    await asyncio.sleep(0)  # it has begun
+    asked.cancel()
+    await asyncio.wait([asked])
+    (loading,) = asyncio.all_tasks() - before
+    ready.set()
+    await asyncio.wait([loading])
+    del loading
+    gc.collect()  # asyncio reports an error that nothing looked at when its task is gone
+    assert [(each.levelno, each.message, each.exc_info) for each in caplog.records] == [
+        (logging.ERROR, "the load failed: is cut off", None)
+    ]
 
 
 async def test_the_index_has_both_models_of_each_version() -> None:
