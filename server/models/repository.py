@@ -79,13 +79,13 @@ class Repository:
         """Every version that is there, served or not."""
         if self._indexing is None or self._indexing.done():  # one that hangs is enough
             self._indexing = asyncio.ensure_future(self._scan())
-        found: dict[str, str] = {}
+        found = dict.fromkeys(self._failures, "")
         # Keep serving when the files are gone, or cannot be reached.
         with suppress(BundleError, OSError, TimeoutError):
             async with asyncio.timeout(ENDS_S):
                 scanned = await asyncio.shield(self._indexing)
             found = {source.version: source.problem for source in scanned}
-        names = sorted({*found, *self._served, *self._failures}, key=int)
+        names = sorted({*found, *self._served}, key=int)
         return [self._entry(name, found.get(name, "")) for name in names]
 
     async def load(self, only: Collection[str] | None = None) -> None:

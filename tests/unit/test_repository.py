@@ -228,6 +228,7 @@ async def test_a_version_that_failed_and_went_away_leaves_the_index(tmp_path: Pa
             await found.load()
         assert [entry.version for entry in await found.index()] == ["1", "2"]
         (tmp_path / "2").rename(tmp_path / "bad")
+        assert await found.index() == [Entry("1", "READY")]
         await found.load()
         assert await found.index() == [Entry("1", "READY")]
 
