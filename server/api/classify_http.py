@@ -36,7 +36,8 @@ class ClassifyHttp:
             web.post("/v1/classify", self.classify),
             web.put("/v1/classify", self.classify),
             web.get("/v1/models", self.list_models),
-            web.get("/v1/models/{name}", self.get_model),
+            # Without a colon: TensorFlow Serving's `:classify`, which is not here, is no name.
+            web.get("/v1/models/{name:[^:/]+}", self.get_model),
             web.get("/v1/models/{name}/costmodel", self.get_costs),
             web.get("/v1/models/{name}/classes/{synset}", self.get_class),
         ]

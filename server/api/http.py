@@ -82,7 +82,9 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except ServeError as error:
         response = refusal(request, error)
     except web.HTTPNotFound:
-        response = refusal(request, NotFound(f"there is nothing at {request.path}; see /docs"))
+        there = [resource.canonical for resource in request.app.router.resources()]
+        see = "/docs" if "/docs" in there else ", ".join(there)
+        response = refusal(request, NotFound(f"there is nothing at {request.path}; see {see}"))
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         text = f"{request.path} takes {allowed}, not {request.method}"

@@ -1,6 +1,7 @@
 """The OpenAPI document without a server; `make openapi` writes what this prints."""
 
 import json
+import re
 from typing import Any
 
 from aiohttp import web
@@ -21,10 +22,11 @@ COMMITTED = ROOT / "server" / "api" / "web" / "openapi.json"
 
 
 def routes() -> list[web.RouteDef]:
-    """Of the public port. That these are all, tests/service/test_docs_page.py proves."""
+    """Of the public port, without patterns; tests/service/test_docs_page.py proves that these are
+    all."""
     nothing: Any = None  # no handler is called
     control = RepositoryControl(OipModels(nothing), nothing, "off")
-    return [
+    found = [
         *ClassifyHttp(nothing).routes(),
         *InsideHttp(nothing, nothing).routes(),
         *HuggingFace(nothing).routes(),
@@ -32,6 +34,10 @@ def routes() -> list[web.RouteDef]:
         *TensorFlow(control.models).routes(),
         *Probes(nothing).routes(),
         *Pages(0).routes(),
+    ]
+    return [
+        web.RouteDef(r.method, re.sub(r"{(\w+):.*?}", r"{\1}", r.path), r.handler, r.kwargs)
+        for r in found
     ]
 
 

@@ -156,3 +156,13 @@ async def test_bytes_that_are_no_message_are_the_senders_fault(
     assert all(record.levelno < logging.ERROR for record in caplog.records)
     stub = pb_grpc.ClassifierStub(channel)
     assert (await stub.Classify(pb.ClassifyRequest(image=flat(75)))).predictions[0].index == 3
+
+
+async def test_what_is_not_at_the_metrics_port_is_told_what_is_there(
+    fake: Fake, session: aiohttp.ClientSession
+) -> None:
+    async with session.get(f"{fake.private_url}/docs") as response:
+        message = (await response.json())["error"]["message"]
+    assert (response.status, message) == (
+        404, "there is nothing at /docs; see /livez, /readyz, /metrics"
+    )  # fmt: skip

@@ -44,6 +44,7 @@ async def test_photos_become_rows_of_probabilities(
         (PATH, {"instances": [{"b64": "?"}]}, 400, "instances[0].b64 is no base64"),
         (PATH, {"instances": [b64(b"photo")]}, 415, "image"),
         ("/v1/models/other:predict", {"instances": [b64(flat(1))]}, 404, "other"),
+        ("/v1/models/tiny:classify", {}, 404, "nothing at /v1/models/tiny:classify; see /docs"),
         ("/v1/models/tiny/versions/7:predict", {"instances": [b64(flat(1))]}, 404, "version"),
     ],
 )
