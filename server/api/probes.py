@@ -3,8 +3,11 @@
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
-from server.service import Service
+from server.service import Service, State
 from server.telemetry.metrics import OPENMETRICS, expose
+
+STATES = (*(state.value for state in State), "unloaded", "engine")
+"""The service's, and why one that serves is not ready: it has no version, or an engine fails."""
 
 
 class Probes:
@@ -19,9 +22,13 @@ class Probes:
         return web.json_response({"live": True})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """Whether traffic should be sent here: 503 while it drains, or an engine fails."""
-        ready = self._service.ready
-        body = {"ready": ready, "state": self._service.state.value}
+        """Whether traffic should be sent here: 503 while it drains, has no version, or an engine
+        fails."""
+        ready, state = self._service.ready, self._service.state
+        why = state.value
+        if state is State.SERVING and not ready:
+            why = "engine" if self._service.repository.served else "unloaded"
+        body = {"ready": ready, "state": why}
         return web.json_response(body, status=200 if ready else 503)
 
 

@@ -22,8 +22,8 @@ from server.api import access, bodies, forms, requests
 from server.api.huggingface import SCORES
 from server.api.oip.http import HEADER_LENGTH
 from server.api.options import DEFAULT_TOP_K
+from server.api.probes import STATES
 from server.errors import ERRORS, ServeError
-from server.service import State
 from server.thorough import EXPLANATIONS
 from tests.openapi.schemas import Json, Schemas, comments, fields
 
@@ -101,7 +101,7 @@ _ROWS: dict[str, _Row] = {
         {_JSON: {"predictions": [[float]]}}, _SCHEDULE, {_JSON: {"instances": [{"b64": str}]}}
     ),
     "Probes.live": _Row({_JSON: {"live": bool}}),
-    "Probes.ready": _Row({_JSON: {"ready": bool, "state": {state.value for state in State}}}),
+    "Probes.ready": _Row({_JSON: {"ready": bool, "state": {*STATES}}}),
     "Pages.home": _Row({"text/html": str}),
     "Pages.model": _Row({"text/html": str}),
     "Pages.docs": _Row({"text/html": str}),

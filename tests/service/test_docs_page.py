@@ -143,4 +143,5 @@ async def test_a_server_without_a_version_answers_as_described() -> None:
         await fake.service.repository.unload()
         for path in ("/readyz", "/v2/health/ready", f"{model}/ready", model):
             assert (await ask(fake.url, "get", path, path.format(model="tiny")))[0] == 503
+        assert (await ask(fake.url, "get", "/readyz"))[1] == {"ready": False, "state": "unloaded"}
         assert (await ask(fake.url, "post", "/v1/classify", data=flat(75)))[0] == 503

@@ -61,6 +61,8 @@ async def test_an_engine_that_keeps_failing_is_not_ready_until_it_succeeds(
         assert (await post(session))[0] == 500
         assert await readiness(session) == (503 if failures == 3 else 200)
         assert fake.count("alexnet_ready") == (failures < 3)
+    async with session.get("/readyz") as response:
+        assert await response.json() == {"ready": False, "state": "engine"}
     fake.engine.fail = False
     assert (await post(session))[0] == 200, "not ready is advice: a request that comes is served"
     assert await readiness(session) == 200
