@@ -31,13 +31,13 @@ from tests.openapi.schemas import Json, Schemas, comments, fields
 _RAISES: dict[str, Collection[type[ServeError]]] = {
     # a request id that is none; a page of another site, a foreign name of the loopback; a bug
     "": {errors.BadRequest, errors.Disabled, errors.ServeError},
-    r"^/(v\d|pred)(?!.*(live|ready)$)": {errors.Unauthenticated, errors.RateLimited},
     "models/{|web/{": {errors.NotFound},
     "models/{|repository": {errors.Forbidden},
     "[12]/models/{": {errors.NotReady},
     "repository": {errors.TooLarge, errors.Expired, errors.UnsupportedEncoding},
-    "classif|infer": {*ERRORS},
+    "classif|infer|:predict": {*ERRORS},
 }
+_LOCKED = {errors.Unauthenticated, errors.RateLimited}
 _SCHEDULE = (requests.TIMEOUT, requests.PRIORITY, hdrs.CONTENT_ENCODING)
 _JSON, _BINARY = "application/json", {"application/octet-stream": bytes}
 _FORM = "multipart/form-data"
@@ -166,6 +166,7 @@ def _taken(route: web.RouteDef, row: _Row) -> Json:
 def _refusals(path: str, schemas: Schemas) -> Json:
     """By their status."""
     raised = [kinds for part, kinds in _RAISES.items() if re.search(part, path)]
+    raised += [] if path in access.OPEN else [_LOCKED]
     texts: dict[int, list[str]] = {}
     for kind in ERRORS:
         if any(kind in kinds for kinds in raised):

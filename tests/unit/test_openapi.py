@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 from alexnet import __version__
 from alexnet.formats import FORMATS
 from protos import classifier_pb2, oip_pb2
-from server.api import forms, requests
+from server.api import access, forms, requests
 from server.errors import ERRORS, ServeError
 from tests.openapi import document as openapi
 from tests.openapi.__main__ import COMMITTED, routes, text
@@ -85,8 +85,13 @@ def test_every_error_is_there_with_its_status_and_its_meaning(kind: type[ServeEr
 
 def test_an_upload_may_fail_in_every_way() -> None:
     expected = {"200", *(str(kind.http) for kind in ERRORS)}
-    for path in ("/v1/classify", "/v2/models/{model}/infer"):
+    for path in ("/v1/classify", "/v2/models/{model}/infer", "/v1/models/{name}:predict"):
         assert DOCUMENT["paths"][path]["post"]["responses"].keys() == expected
+
+
+def test_what_asks_for_a_key_says_so() -> None:
+    asking = {path for _, path, operation in OPERATIONS if "401" in operation["responses"]}
+    assert asking == DOCUMENT["paths"].keys() - access.OPEN
 
 
 def test_options_limits_and_formats_are_the_servers() -> None:
