@@ -24,6 +24,9 @@ SHORT_BYTES, SHORT_S = 1 << 16, 5.0
 MAX_RATIO, FLAT_BYTES = 100, 1 << 20
 """A body may inflate to so many times its size. A small one may to more, up to so many bytes: a
 tensor of one colour does, and costs a millisecond."""
+GZIP, MAX_MEMBERS = b"\x1f\x8b", 100
+"""A body of gzip may be several, one after the other (RFC 1952, section 2.2). For each, zlib copies
+what follows it."""
 
 
 async def read(request: web.Request, admitted: Request) -> bytes:
@@ -114,16 +117,22 @@ def _inflated(body: bytes, encoding: str, most: int) -> bytes:
         window = zlib.MAX_WBITS | 16
     else:  # some send deflate without the header it should have, which begins so
         window = zlib.MAX_WBITS if body[:1] and body[0] & 15 == 8 else -zlib.MAX_WBITS
-    inflate = zlib.decompressobj(window)
-    try:
-        inflated = inflate.decompress(body, most + 1)
-    except zlib.error:
-        raise BadRequest("the body cannot be decompressed as its Content-Encoding says") from None
-    if len(inflated) <= most and not inflate.eof:
-        raise BadRequest("the body ends within its compressed data")
-    if inflate.unused_data:
-        raise BadRequest("something follows the compressed data of the body")
-    return inflated
+    parts, left = list[bytes](), most + 1
+    for _ in range(MAX_MEMBERS):
+        inflate = zlib.decompressobj(window)
+        try:
+            parts.append(inflate.decompress(body, left))
+        except zlib.error:
+            text = "the body cannot be decompressed as its Content-Encoding says"
+            raise BadRequest(text) from None
+        body, left = inflate.unused_data, left - len(parts[-1])
+        if left and not inflate.eof:
+            raise BadRequest("the body ends within its compressed data")
+        if not left or not body:
+            return b"".join(parts)
+        if encoding != "gzip" or not body.startswith(GZIP):
+            raise BadRequest("something follows the compressed data of the body")
+    raise BadRequest(f"the body is over {MAX_MEMBERS} members of gzip: compress it as one")
 
 
 def _unreadable() -> BadRequest:
