@@ -14,6 +14,7 @@ from alexnet.ten_views import cut_ten_views
 from server.engines.model import Model
 from server.scheduler.job import Answer, Cut, Request
 from server.service import Service
+from server.telemetry.counts import Timing
 
 OCCLUSION, CAM = "occlusion", "cam"
 EXPLANATIONS = (OCCLUSION, CAM)
@@ -35,6 +36,8 @@ class Explanation:
     """Of the class."""
     shares: NDArray[np.float32]
     """(rows, columns): the evidence at each place, as a share of the most at any."""
+    timing: Timing
+    """Of the answer and of this."""
     largest_drop: float | None = None
     """Of the class's probability, where the place with the most evidence is hidden; None where
     nothing was."""
@@ -48,14 +51,7 @@ async def classify_ten_views(service: Service, request: Request, photo: bytes) -
     views = list(cut_ten_views(whole.photo.crop[None], size)[0])
     request.cut = Cut(time.monotonic(), whole.timing.decode_queue, whole.timing.decode)
     answers = await _classify(service, request, views)
-    timings = [answer.timing for answer in answers]
-    timing = replace(
-        whole.timing,
-        batch_queue=max(t.batch_queue for t in timings),
-        infer=max(t.infer for t in timings),
-        total=time.monotonic() - request.start,
-        batch_size=max(t.batch_size for t in timings),
-    )
+    timing = _with(whole.timing, request, answers)
     mean = np.mean([answer.probabilities for answer in answers], axis=0)
     central = replace(whole.photo, crop=views[len(views) // 2 - 1])
     return replace(answers[0], probabilities=mean, timing=timing, photo=central)
@@ -73,21 +69,37 @@ async def explain(
     answers = await _classify(service, request, crops)
     before, *after = (float(a.probabilities[index]) for a in answers)
     drops = occlusion.drops(before, after)
-    return Explanation(OCCLUSION, index, occlusion.shares(drops), float(drops.max()))
+    timing = _with(answer.timing, request, answers)
+    return Explanation(OCCLUSION, index, occlusion.shares(drops), timing, float(drops.max()))
 
 
 async def _by_activation(
     service: Service, request: Request, answer: Answer, index: int
 ) -> Explanation:
+    timing = answer.timing
     if answer.inside is None:  # of ten views there is none
         assert answer.photo is not None
         request.cut = Cut(time.monotonic())
         answer = await service.classify(request, answer.photo.crop, look_inside=True)
+        timing = _with(timing, request, [answer])
     activation = answer.version.model.activation
     assert activation is not None
     assert answer.inside is not None
     shares = await asyncio.to_thread(activation.shares, answer.inside, index)
-    return Explanation(CAM, index, shares)
+    timing = replace(timing, total=time.monotonic() - request.start)
+    return Explanation(CAM, index, shares, timing)
+
+
+def _with(timing: Timing, request: Request, runs: Sequence[Answer]) -> Timing:
+    """Of a photo, and of the last of the runs that followed side by side: their stages overlap."""
+    last = max((run.timing for run in runs), key=lambda timing: timing.total)
+    return replace(
+        timing,
+        batch_queue=timing.batch_queue + last.batch_queue,
+        infer=timing.infer + last.infer,
+        total=time.monotonic() - request.start,
+        batch_size=max(timing.batch_size, *(run.timing.batch_size for run in runs)),
+    )
 
 
 async def _classify(service: Service, request: Request, crops: Sequence[Crop]) -> list[Answer]:

@@ -1,5 +1,7 @@
 """A photo, looked at as thoroughly as was asked: for either protocol."""
 
+from dataclasses import replace
+
 from server.api.messages import Fields, classification, explanation, ranking
 from server.api.options import Asked
 from server.scheduler.job import Answer, Request
@@ -22,7 +24,8 @@ async def look(
     if not asked.explain:
         return answer, None
     index = ranking(answer, asked)[0].index
-    return answer, await explain(service, request, answer, asked.explain, index)
+    explained = await explain(service, request, answer, asked.explain, index)
+    return replace(answer, timing=explained.timing), explained
 
 
 def fields_of(

@@ -147,6 +147,21 @@ async def test_the_first_answer_is_no_waiting_of_the_crops_that_explain_it(query
         assert seconds(fake, "total") >= sum(seconds(fake, stage) for stage in STAGES) - 1e-5
 
 
+@pytest.mark.parametrize("most", [16, 64])
+async def test_the_time_of_an_explanation_is_in_the_answer(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    async with faking(max_batch_size=most) as fake:
+        real = fake.engine.run
+
+        def slow(*arguments: Any) -> Any:
+            time.sleep(SLOW_S)
+            return real(*arguments)
+
+        monkeypatch.setattr(fake.engine, "run", slow)
+        check(await classified(fake, "explain=occlusion"), "infer", 2 * SLOW_S)
+
+
 @asynccontextmanager
 async def waiting(
     fake: Fake, stage: str, count: int
