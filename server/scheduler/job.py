@@ -243,7 +243,7 @@ class Job:
 
     def _tell_visit(self, outcome: Timing | ServeError) -> None:
         if visit := self.request.visit:
-            visit.photo(self.photo or self.header, self.held, outcome)
+            visit.photo(self.photo or self.header, self.held, outcome, crop=self.cut is not None)
             if visit.trace:
                 self._tell_trace(visit.trace, time.monotonic())
 

@@ -64,8 +64,10 @@ class Visit:
         self.timing: Timing | None = None
         """Of the photo that took longest."""
 
-    def photo(self, seen: Seen | None, size: int, outcome: Timing | ServeError) -> None:
-        """One of its photos has ended."""
+    def photo(
+        self, seen: Seen | None, size: int, outcome: Timing | ServeError, crop: bool = False
+    ) -> None:
+        """One of its photos has ended, or a `crop` of one that is known."""
         photo: dict[str, Any] = {"bytes": size} if size else {}
         if seen:
             photo |= {"format": seen.format, "width": seen.width, "height": seen.height}
@@ -73,7 +75,8 @@ class Visit:
             photo["reason"] = outcome.reason
         elif self.timing is None or outcome.total > self.timing.total:
             self.timing = outcome
-        self.photos.append(photo)
+        if not crop:
+            self.photos.append(photo)
 
     def message(self) -> "Visit":
         """Of one message of a stream, which is a request of its own."""

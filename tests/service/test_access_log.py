@@ -83,6 +83,16 @@ async def test_each_face_has_its_lines(
     assert all(line["photos"] == [size] for line in log.lines)
 
 
+@pytest.mark.parametrize("query", ["views=10", "explain=occlusion"])
+async def test_a_photo_that_is_cut_into_crops_is_one(
+    session: aiohttp.ClientSession, log: AccessLines, query: str
+) -> None:
+    async with session.post(f"/v1/classify?{query}", data=flat(50)) as response:
+        assert response.status == 200
+    ((photos,),) = log.of("photos")
+    assert photos == [{"bytes": len(flat(50)), "format": "PNG", "width": 8, "height": 8}]
+
+
 OVER_HTTP = [
     ("GET", "/nowhere", {}, b"", 404, "not_found"),
     ("DELETE", "/v1/classify", {}, b"", 405, "invalid_argument"),
