@@ -120,7 +120,8 @@ def to_int8(model: TrainedModel, side: int, calibration: Calibration) -> bytes:
     def parameters(index: int) -> tuple[str, str]:
         layer = model.network.layers[index]
         weight, bias = fold_normalisation(model) if index == 0 else _parameters(layer)
-        scale = np.maximum(_per_output(weight), np.abs(bias) / MOST_BIAS / input_scale)
+        least = np.abs(bias) / (MOST_BIAS * np.float32(input_scale))
+        scale: NDArray[np.float32] = np.maximum(_per_output(weight), least)
         step = scale.reshape(-1, *[1] * (weight.ndim - 1))
         quantised = np.round(weight / step)
         w = _dequantise(graph, f"w{index}", quantised.astype(np.int8), scale)

@@ -240,7 +240,11 @@ def test_tensorrt_gets_its_timing_cache_or_an_empty_one_and_a_workspace(small: b
 def test_a_run_of_rtx_takes_no_memory(small: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     make = trt.Builder.create_builder_config
-    kept = lambda builder: made.append(make(builder)) or made[-1]  # noqa: E731
+
+    def kept(builder: Any) -> Any:
+        made.append(make(builder))
+        return made[-1]
+
     monkeypatch.setattr(trt.Builder, "create_builder_config", kept)
     assert cached(small, "fp16", (1, 4), ADA, None).engine
     assert made[0].get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)

@@ -152,6 +152,7 @@ def test_a_channel_that_is_nearly_dead_keeps_its_bias(
 ) -> None:
     conv2 = model.network.layers[1]
     with torch.no_grad():
+        assert conv2.bias is not None
         conv2.weight[0].mul_(weight)
         conv2.bias[0] = 100
     graph = onnx.load_from_string(to_int8(model, model.crop, calibrate(model, crops[:1]))).graph

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,7 +41,8 @@ def opening(
     module = SimpleNamespace(open_on_gpu=open_on_gpu)
     monkeypatch.setitem(sys.modules, "gpu.open", module)
     bundle = tiny_bundle()
-    bundle.files["model.fake"] = b""  # a graph of nothing
+    files = {**bundle.files, "model.fake": b""}  # a graph of nothing
+    bundle = replace(bundle, files=files)
     return bundle, Wanted(devices=(0, 1, 3), max_batch_size=16), opened
 
 

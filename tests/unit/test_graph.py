@@ -82,7 +82,7 @@ def behind_a_group() -> bytes:
 def with_a_long_key() -> bytes:
     """The graph's number, 7, with a bit above the 32 that protobuf looks at."""
     model = ModelProto.FromString(endless())
-    graph = model.graph.SerializeToString()
+    graph: bytes = model.graph.SerializeToString()
     model.ClearField("graph")
     size = bytes([len(graph) & 127 | 128, len(graph) >> 7])
     assert len(graph) < 1 << 14
