@@ -1,11 +1,16 @@
 """Several runs of one recipe, each from the weights of the one before -> their mean.
 
-    python -m training.merge runs/a runs/b --photos closest.zip --val val.zip --output runs/merged
+    python -m training.merge runs/a runs/b --photos fifty.zip --val val.zip --output runs/merged
 
 The mean of weights that went on from one another lies in a flatter place than any of them and
-scores better (Izmailov et al. 2018, arXiv 1803.05407, where they are of one run). Batch norm's
-statistics are then measured anew: the mean's own are no mean of theirs. They are of photos like
-those to be named; in training, tiles and photos of other things have a part in them.
+scores better (Izmailov et al. 2018, arXiv 1803.05407, where they are of one run). What is zero in
+all of them stays zero. Two things are then measured on photos like those to be named, as many of
+each class:
+
+- batch norm's statistics: the mean's own are no mean of theirs, and in training tiles and photos of
+  other things have a part in them;
+- how often the network says each class. Those that training showed more often it says too often;
+  the biases of the last layer take that off (Menon et al. 2020, arXiv 2007.07314, section 4).
 """
 
 import argparse
@@ -16,7 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from alexnet.spec import Preprocess
 from training.checkpoint import Checkpoint
@@ -25,13 +32,13 @@ from training.evaluate import evaluate
 from training.importers import TrainedModel, load_model
 from training.network import AlexNet
 from training.plain import to_plain
-from training.prune import prune
 from training.recipe import Recipe
 from training.views import boxes
 
 log = logging.getLogger(__name__)
 
 SAMPLE, BATCH = 2048, 256
+"""Photos for batch norm's statistics, and in a run."""
 
 
 def main() -> None:
@@ -45,8 +52,8 @@ def main() -> None:
     )
     parser.add_argument(
         "--photos", nargs="+", type=Path, required=True, metavar="SOURCE",
-        help="photos like those to be named, with classes or without: batch norm is measured on "
-        f"{SAMPLE:,} of them",
+        help="photos like those to be named, as many of each class: batch norm is measured on "
+        f"{SAMPLE:,} of them, and how often each class is said on all",
     )  # fmt: skip
     parser.add_argument(
         "--val", nargs="+", type=Path, required=True, metavar="SOURCE",
@@ -72,9 +79,9 @@ def merge(runs: list[Path], photos: list[Path], val: list[Path], output: Path) -
         raise ValueError("runs that subtract a mean image cannot be merged")
     network = AlexNet(len(model.labels), recipe.arch, dropout=0.0)
     network.load_state_dict(mean([checkpoint.part("network") for checkpoint in checkpoints]))
-    prune(network, recipe.sparsity)
     measure(network, views(photos, recipe, model))
     merged = replace(model, network=to_plain(network.eval()))
+    even_out(merged, load(photos, model.preprocess, model.labels, classes=False).images)
     scored = evaluate(merged.predict, load(val, model.preprocess, model.labels))
     log.info("%s", scored.in_words(len(model.labels)))
     lineage = [*model.facts["lineage"], f"mean of the last {len(runs)} runs"]
@@ -106,6 +113,19 @@ def measure(network: AlexNet, x: Tensor) -> None:
     for batch in x.split(BATCH):
         network(batch)
     network.eval()
+
+
+@torch.no_grad()
+def even_out(model: TrainedModel, crops: NDArray[np.uint8]) -> None:
+    """Takes from each class's bias the logarithm of how often it is said, by the mean of its
+    probability in `crops` (N, side, side, 3), as they are served and of all classes alike."""
+    said = torch.zeros(len(model.labels))
+    for at in tqdm(range(0, len(crops), BATCH), unit="batch", disable=None):
+        logits = torch.from_numpy(model.predict(crops[at : at + BATCH]))
+        said += logits.softmax(1).sum(0)
+    bias = model.network.layers[-1].bias
+    assert bias is not None
+    bias -= (said / said.mean()).log()
 
 
 def views(photos: list[Path], recipe: Recipe, model: TrainedModel) -> Tensor:

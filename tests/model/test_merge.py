@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -25,6 +26,9 @@ def run(folder: Path, seed: int, classes: int = 3) -> AlexNet:
     torch.manual_seed(seed)
     network = AlexNet(classes, RECIPE.arch, dropout=0.0).train()
     network(torch.randn(8, 3, 64, 64))
+    with torch.no_grad():  # what pruning leaves: the same zeros in both, and some of its own
+        network.fully_connected[-1].weight[:, :20] = 0
+        network.fully_connected[-1].weight[:, 20 + seed] = 0
     plain = to_plain(network.eval())
     facts = {
         "arch": plain.arch, "labels": LABELS.to_tsv(), "mean": [128, 128, 128], "std": [64, 64, 64],
@@ -48,7 +52,7 @@ def photos(folder: Path) -> Path:
     return folder
 
 
-def test_it_has_the_mean_of_the_weights_pruned_and_statistics_of_the_photos(tmp_path: Path) -> None:
+def test_it_has_the_mean_of_the_weights_and_its_zeros(tmp_path: Path) -> None:
     networks = [run(tmp_path / name, seed) for seed, name in enumerate("ab")]
     folder = photos(tmp_path / "photos")
     merge.merge([tmp_path / "a", tmp_path / "b"], [folder], [folder], tmp_path / "c")
@@ -57,9 +61,25 @@ def test_it_has_the_mean_of_the_weights_pruned_and_statistics_of_the_photos(tmp_
     assert model.facts["accuracy"]["photos"] == 12
     last = model.network.fully_connected[-1].weight
     mean = torch.stack([network.fully_connected[-1].weight for network in networks]).mean(0)
-    kept = last != 0
-    assert 0.4 < float((~kept).float().mean()) < 0.6  # of the recipe: half
-    torch.testing.assert_close(last[kept], mean[kept])
+    torch.testing.assert_close(last, mean)
+    assert (last == 0).sum() == 3 * 20
+
+
+@torch.no_grad()
+def test_a_class_that_is_said_too_often_is_said_as_often_as_the_others(tmp_path: Path) -> None:
+    run(tmp_path / "a", 0)
+    model = load_model(tmp_path / "a" / "model.safetensors")
+    bias = model.network.layers[-1].bias
+    assert bias is not None
+    bias.copy_(torch.tensor([2.0, 0.0, 0.0]))
+    crops = np.random.default_rng(0).integers(0, 256, (300, 64, 64, 3), np.uint8)
+
+    def said() -> torch.Tensor:
+        return torch.from_numpy(model.predict(crops)).softmax(1).mean(0)
+
+    assert said()[0] > 0.5
+    merge.even_out(model, crops)
+    torch.testing.assert_close(said(), torch.ones(3) / 3, atol=0.03, rtol=0)
 
 
 def test_norms_have_the_mean_and_variance_of_what_goes_through() -> None:
