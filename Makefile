@@ -60,7 +60,7 @@ train: .venv/dev.stamp ## a model of your own photos: ARGS="photos/"
 # docs/starter.md says what goes in. Ctrl-C saves; the same command goes on.
 RUN ?= runs/thousand
 INIT ?= runs/sharp
-thousand: .venv/dev.stamp ## the starter anew: TEACHER=a.onnx LABELLED=b.zip UNLABELLED=c.zip CLOSEST=d.zip VAL=e.zip
+thousand: .venv/dev.stamp ## the starter anew: TEACHER=a.onnx LABELLED=b.zip UNLABELLED=c.zip CLOSEST=d.zip FIFTY=e.zip VAL=f.zip
 	@$(BIN)/alexnet-label $(TEACHER) --photos $(UNLABELLED) --val $(VAL) --recipe thousand \
 		--views 1 --output $(RUN).labels
 	@$(BIN)/alexnet-train --recipe thousand --train $(LABELLED) --unlabelled $(UNLABELLED) \
@@ -68,14 +68,14 @@ thousand: .venv/dev.stamp ## the starter anew: TEACHER=a.onnx LABELLED=b.zip UNL
 		$$(test -f $(RUN)/last.safetensors && echo --resume || echo --init $(INIT))
 	@$(BIN)/alexnet-label $(TEACHER) --photos $(CLOSEST) --recipe thousand-more --views 6 \
 		--output $(RUN)-closest.labels
-	@for step in ":-more" "-more:-again"; do \
+	@for step in ":-more" "-more:-again" "-again:-last"; do \
 		init=$(RUN)$${step%:*} run=$(RUN)$${step#*:}; \
 		$(BIN)/alexnet-train --recipe thousand-more --train $(LABELLED) --unlabelled $(UNLABELLED) \
 			--unlabelled $(CLOSEST) --labels $(RUN).labels $(RUN)-closest.labels --share 0.3 0.45 \
 			--val $(VAL) --output $$run \
 			$$(test -f $$run/last.safetensors && echo --resume || echo --init $$init) || exit; \
 	done
-	@$(BIN)/python -m training.merge $(RUN)-more $(RUN)-again --photos $(CLOSEST) --val $(VAL) \
+	@$(BIN)/python -m training.merge $(RUN)-more $(RUN)-again $(RUN)-last --photos $(FIFTY) --val $(VAL) \
 		--output $(RUN)-merged
 	@$(BIN)/alexnet-export $(RUN)-merged/model.safetensors --photos $(UNLABELLED) --val $(VAL) \
 		--precision int8 --calibration-photos 4000 --output $(RUN).tar.xz

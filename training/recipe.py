@@ -245,9 +245,10 @@ THOUSAND = replace(
 
 # The same, continued (--init) with all layers and more photos. Most of them small: what a view
 # shows of a photo that is packed at 128 px is some 100 px wide, and a step takes two thirds.
-# It ran three times from the weights of `thousand`, first shorter and at a higher rate: 27 % / 52 %
-# of 1,000 Flickr photos in 67 minutes on two cores, then 31 % / 56 % in 96 (docs/records/). These
-# are the settings of the third time: dropout, as the closest photos had been seen 34 times.
+# It ran four times from the weights of `thousand`, first shorter and at a higher rate: 27 % / 52 %
+# of 1,000 Flickr photos in 67 minutes on two cores, then 31 % / 56 % in 96, and no more after that;
+# the mean of the last three has 33 % / 58 % (docs/records/). These are the settings of the third
+# time: dropout, as the closest photos had been seen 34 times.
 MORE = replace(
     THOUSAND,
     name="thousand-more",
