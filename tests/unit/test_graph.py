@@ -7,10 +7,10 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from onnxruntime import InferenceSession, SessionOptions
 
 from alexnet.bundle import Bundle
 from alexnet.manifest import BundleError
+from alexnet.onnx_runtime import onnxruntime
 from server.engines.graph import check_graph
 from tests.bundles import grey_bundle
 from tests.paths import STARTER
@@ -126,9 +126,9 @@ def test_the_graphs_of_our_own_bundles_pass_in_no_time() -> None:
 def test_a_runtime_would_read_what_is_refused_for_how_it_is_written(
     make: Callable[[], bytes],
 ) -> None:
-    options = SessionOptions()
+    options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = InferenceSession(make(), options, ["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(make(), options, ["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["logits"]
 
 
