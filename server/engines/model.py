@@ -76,7 +76,8 @@ def open_model(bundle: Bundle, wanted: Wanted, gently: bool = False) -> Model:
     except Exception as error:  # each runtime has its own, without a common base
         for engine in engines:
             engine.close()
-        raise BundleError(f"{bundle.origin}, {choice.artifact.file}: {error}") from error
+        said = " ".join(str(error).split())  # ONNX Runtime ends some with an empty line
+        raise BundleError(f"{bundle.origin}, {choice.artifact.file}: {said}") from error
     return Model(bundle, choice.artifact, choice.precision, engines)
 
 
