@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock, call
 
@@ -15,7 +14,7 @@ from alexnet.bundle import Bundle
 from alexnet.labels import Labels
 from export.to_onnx import to_onnx
 from gpu import builder, plan
-from gpu.facts import Gpu, facts
+from gpu.facts import Gpu
 from gpu.plan import Plan, PlanError, PlanKey, cached, tensorrt
 from gpu.typed import PRECISIONS
 from tests.paths import STARTER
@@ -285,20 +284,3 @@ def test_a_tensorrt_that_cannot_be_loaded_is_an_error(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PlanError, match=r"cannot be loaded: libnvinfer\.so\.11 is missing"):
         tensorrt(("broken_tensorrt", "tensorrt_rtx"))
-
-
-def test_the_facts_of_a_missing_gpu_are_one_clear_error() -> None:
-    with pytest.raises(RuntimeError, match="GPU 99 cannot be used: "):
-        facts(99)
-
-
-def test_facts_use_cudas_numbering(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = SimpleNamespace(name=b"NVIDIA H200", major=9, minor=0)
-    success = pytest.importorskip("cuda.bindings.runtime").cudaError_t.cudaSuccess
-    monkeypatch.setattr(
-        "cuda.bindings.runtime.cudaGetDeviceProperties", lambda device: (success, found)
-    )
-    monkeypatch.setattr("pynvml.nvmlInit", lambda: None)
-    monkeypatch.setattr("pynvml.nvmlShutdown", lambda: None)
-    monkeypatch.setattr("pynvml.nvmlSystemGetDriverVersion", lambda: "580.95.05")
-    assert facts(0) == Gpu("NVIDIA H200", (9, 0), "580.95.05")

@@ -258,20 +258,6 @@ def test_a_request_that_got_no_version_is_counted_and_belongs_to_no_model(metric
     assert value(metrics, "nv_inference_request_failure", reason="OTHER") == 0
 
 
-def test_what_alerts_are_about_is_there_before_it_happens() -> None:
-    """promtool: of 400 failures that a counter has when it first appears, rate() says 0."""
-    fresh = Metrics(CollectorRegistry())
-    labels = {"face": "grpc", "version": ""}
-    assert value(fresh, "alexnet_requests_total", **labels, outcome="not_ready") == 0
-    fresh.serving(INFO, {}, {})
-    labels = {"face": "grpc", "version": "1"}
-    for outcome in ("ok", "engine", "internal", "overloaded", "expired", "would_miss_deadline"):
-        assert value(fresh, "alexnet_requests_total", **labels, outcome=outcome) == 0
-    for stage in STAGES:
-        count = "alexnet_request_duration_seconds_count"
-        assert value(fresh, count, stage=stage, version="1") == 0
-
-
 def test_limits_stand_beside_what_they_limit(metrics: Metrics) -> None:
     metrics.watch(lambda: True, lambda: 0, lambda: 0, {}, {"requests": 64, "photo_bytes": 1 << 30})
     assert value(metrics, "alexnet_limit", limit="requests") == 64

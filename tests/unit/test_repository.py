@@ -270,9 +270,7 @@ async def test_the_metrics_never_show_a_version_that_was_opened_and_given_up(
 
         repo.pick("1").estimate.pace = 3.0
         before = told()
-        assert before == {
-            ("a", "1"): 1, ("decode", "1"): 1, ("infer", "1"): 1, ("pace", "1"): 3,
-        }  # fmt: skip
+        assert before == {("a", "1"): 1, ("decode", "1"): 1, ("infer", "1"): 1, ("pace", "1"): 3}
         versions.add("1", "b")
         versions.add("2", "bad")
         with pytest.raises(BundleError):
