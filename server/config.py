@@ -83,19 +83,19 @@ def _largest(text: str) -> int:
 
 def origins(text: str) -> frozenset[str]:
     """`https://a.example,https://b.example` or `*`; raises ValueError."""
-    found = frozenset(text.split(",")) if text else frozenset()
-    for origin in found - {"*"}:
-        if not ORIGIN.fullmatch(origin):
-            raise ValueError(f"{origin} is no origin")
-    return found
+    return _listed(text, ORIGIN)
 
 
 def host_names(text: str) -> frozenset[str]:
     """`photos.example,photos` or `*`; raises ValueError."""
-    found = frozenset(text.lower().split(",")) if text else frozenset()
-    for name in found - {"*"}:
-        if not HOST_NAME.fullmatch(name):
-            raise ValueError(f"{name} is no name of a host")
+    return _listed(text.lower(), HOST_NAME)
+
+
+def _listed(text: str, pattern: re.Pattern[str]) -> frozenset[str]:
+    found = frozenset(text.split(",")) if text else frozenset()
+    for each in found - {"*"}:
+        if not pattern.fullmatch(each):
+            raise ValueError(f"{each} is none")
     return found
 
 

@@ -132,6 +132,8 @@ def summary(report: Report) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu.page", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("report", type=Path, help="OUTPUT.json of benchmarks.gpu")
     write_page(parser.parse_args().report)
